@@ -1,0 +1,5 @@
+"""``python -m fpemu``: the command `fpemu`."""
+
+from fpemu.cli import main
+
+main()

@@ -1,0 +1,499 @@
+"""The verbs on arrays: quantize, encode and decode.
+
+This module checks arguments, chooses container and backend, and walks arrays in bounded
+pieces; the arithmetic is the backends'.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fpemu import backends, dtypes, noise
+from fpemu.backends import Backend
+from fpemu.catalog import format as as_format
+from fpemu.formats import Format
+from fpemu.integers import round_integers
+from fpemu.keys import Key, as_key
+from fpemu.lowering import FLOAT32, FLOAT64, Container, Params, lower
+from fpemu.packing import pack
+from fpemu.policy import NanRule, Policy, parse_policy
+from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Step, Stochastic, parse_rounding
+
+CHUNK = 1 << 15
+_NUMBA_PAYS = 1 << 16  # elements from which loading numba is worth its start
+
+
+class Rule(NamedTuple):
+    """A call's format, rounding and policy, parsed."""
+
+    fmt: Format
+    rounding: Descriptor
+    policy: Policy
+
+
+@lru_cache(maxsize=1024)
+def _cached_rule(fmt: Any, rounding: Any, policy: Any) -> Rule:
+    target = as_format(fmt)
+    preset, chosen = parse_policy(policy, target)
+    mode = parse_rounding(rounding) if rounding is not None else preset or Rounding.NEAREST_EVEN
+    return Rule(target, mode, chosen)
+
+
+class Call(NamedTuple):
+    """What a call of `quantize` does, as far as its arguments but for the data decide."""
+
+    rule: Rule
+    container: Container
+    params: Params | None  # None for pseudo rounding
+    dtype: np.dtype[Any]
+    direct: bool  # input and output are patterns of the container itself
+
+
+def rule(
+    fmt: Format | str, rounding: Descriptor | str | None, policy: Policy | str | None
+) -> Rule:
+    """The arguments every verb shares, parsed. Errors: as the three parsers."""
+    return _hashed(_cached_rule, fmt, rounding, policy)
+
+
+def _hashed(function: Any, *arguments: Any) -> Any:
+    """Call a cached function; an unhashable argument is of a wrong type, which it then says."""
+    try:
+        return function(*arguments)
+    except TypeError:
+        return function.__wrapped__(*arguments)
+
+
+def _prepare(
+    fmt: Any, rounding: Any, policy: Any, source: np.dtype[Any], dtype: DTypeLike | None
+) -> Call:
+    call: Call = _hashed(_cached_call, fmt, rounding, policy, source, dtype)
+    return call
+
+
+@lru_cache(maxsize=1024)
+def _cached_call(fmt: Any, rounding: Any, policy: Any, source: Any, dtype: Any) -> Call:
+    chosen = rule(fmt, rounding, policy)
+    given, container = _containers(source, chosen)
+    target = dtypes.dtype_of(given) if dtype is None else dtypes.as_dtype("dtype", dtype)[0]
+    mode = chosen.rounding
+    if not (isinstance(mode, PseudoNoise) and mode.step is Step.ULP):
+        _require_holding(target, chosen.fmt, "x of dtype" if dtype is None else "dtype")
+    if isinstance(mode, PseudoNoise):
+        return Call(chosen, container, None, target, False)
+    params = lower(chosen.fmt, mode, chosen.policy, container)
+    return Call(chosen, container, params, target, given is container and target == source)
+
+
+def quantize(
+    x: ArrayLike,
+    fmt: Format | str,
+    *,
+    rounding: Descriptor | str | None = None,
+    policy: Policy | str | None = None,
+    key: Key | int | None = None,
+    bits: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+) -> Any:
+    """Round every element of `x` to the nearest value of `fmt` (or as `rounding` says), once.
+
+    `x`: array, scalar or nested list of float64, float32, float16, bfloat16 or integers, of any
+    shape and strides. Returns an array of the same shape and dtype (integers: float64, rounded
+    once from the integer itself), or a scalar for a scalar; `dtype` asks for another float
+    dtype. `out` takes the result instead and may be `x` itself.
+
+    `rounding`: a descriptor or spelling (`fpemu.rounding`); None is nearest_even, or the
+    rounding of the preset that `policy` names. Random modes need `key`, a Key or an int seed.
+    `bits`: bit widths of pseudo rounding, a scalar or one per block.
+    `policy`: overflow rule or preset (`fpemu.policy`).
+    `backend`: a name from `fpemu.backends.names()`; None takes numba for large arrays where
+    it is installed, else numpy. All give the same bits.
+
+    NaN stays NaN, as the dtype's positive quiet NaN. Infinities and overflow follow the policy.
+    -0 is kept where the format has it. Subnormals of the input are never flushed.
+
+    Errors: ValueError for an unknown spelling, a random mode without a key, and a dtype that
+    cannot hold the format's values; TypeError for other dtypes, a wrong `out` or key type;
+    ImportError for a backend that is not installed. `x` is never changed.
+    """
+    array, scalar = as_array(x)
+    call = _prepare(fmt, rounding, policy, array.dtype, dtype)
+    result = _output("out", out, array, call.dtype)
+    engine = choose_backend(backend, array.size)
+    if call.params is None:
+        chosen = call.rule
+        assert isinstance(chosen.rounding, PseudoNoise)
+        noise.pseudo_round(
+            array, result, chosen.fmt, chosen.rounding, chosen.policy,
+            required_key(key, chosen.rounding), bits, engine,
+        )  # fmt: skip
+    else:
+        if bits is not None:
+            raise ValueError(f"bits goes with pseudo rounding, got rounding={rounding!r}")
+        drawn = _key_for(key, call.rule.rounding)
+        if call.direct:
+            _round_directly(array, result, call.params, drawn, engine)
+        else:
+            for first, piece, place in pieces(array, result, drawn is None):
+                rounded = round_piece(
+                    piece, call.rule, call.container, call.params, drawn, first, engine
+                )
+                dtypes.narrow(rounded, call.container, place)
+    return result[()] if scalar and out is None else result
+
+
+def encode(
+    x: ArrayLike,
+    fmt: Format | str,
+    *,
+    rounding: Descriptor | str | None = None,
+    policy: Policy | str | None = None,
+    key: Key | int | None = None,
+    packed: bool = False,
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+) -> Any:
+    """Round as `quantize` does, and return the codes of the results.
+
+    Codes are uint8, uint16, uint32 or uint64, the smallest that fits, of the shape of `x`;
+    ``packed=True`` gives the bytes of `pack` instead. Draws are those of `quantize`, so
+    ``decode(encode(x))`` equals ``quantize(x)``. Any input dtype goes with any format that
+    float64 holds.
+
+    NaN is written as the positive quiet NaN; a format without NaN raises a ValueError that names
+    the first index, unless the policy's `nan` rule says what to write.
+    Errors: as `quantize`; TypeError for pseudo rounding with ulp steps, whose results have no
+    code. On an error `out` is unchanged.
+    """
+    chosen = rule(fmt, rounding, policy)
+    if isinstance(chosen.rounding, PseudoNoise):
+        return _encode_noise(x, chosen, key, packed, out, backend)
+    array, scalar = as_array(x)
+    _, container = _containers(array.dtype, chosen)
+    if packed and out is not None:
+        raise ValueError("out must be None with packed=True")
+    codes = _output("out", out, array, dtypes.code_dtype(chosen.fmt))
+    engine = choose_backend(backend, array.size)
+    params = lower(chosen.fmt, chosen.rounding, chosen.policy, container)
+    drawn = _key_for(key, chosen.rounding)
+    may_fail = _may_lack_code(chosen)
+    if may_fail and out is not None:  # so that a failing call leaves `out` as it was
+        for first, piece, _ in pieces(array, codes, False):
+            rounded = round_piece(piece, chosen, container, params, drawn, first, engine)
+            _check_codes(rounded, chosen, params, array.shape, first)
+    in_memory_order = drawn is None and not may_fail
+    for first, piece, place in pieces(array, codes, in_memory_order):
+        rounded = round_piece(piece, chosen, container, params, drawn, first, engine)
+        if may_fail:
+            _check_codes(rounded, chosen, params, array.shape, first)
+        engine.encode(rounded, place, params)
+    if packed:
+        return pack(codes, chosen.fmt.bits)
+    return codes[()] if scalar and out is None else codes
+
+
+def decode(
+    codes: ArrayLike,
+    fmt: Format | str,
+    *,
+    dtype: DTypeLike = "float32",
+    out: NDArray[Any] | None = None,
+    backend: str | None = None,
+) -> Any:
+    """The values of integer `codes`, in `dtype`, exactly.
+
+    `codes`: integers of any type and shape in 0..2**bits - 1. NaN codes give the dtype's
+    positive quiet NaN.
+    Errors: TypeError for non-integers, ValueError for a code with stray high bits (the first
+    index is named) and for a dtype that cannot hold the format's values.
+    """
+    target = as_format(fmt)
+    array = np.asarray(codes)
+    scalar = not isinstance(codes, np.ndarray) and array.ndim == 0
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"codes must be integers, got dtype {array.dtype}")
+    if out is not None and not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    wanted, container = dtypes.as_dtype("dtype", dtype if out is None else out.dtype)
+    _require_holding(wanted, target, "dtype")
+    values = _output("out", out, array, wanted)
+    _check_range(array, target)
+    engine = choose_backend(backend, array.size)
+    params = lower(target, Rounding.NEAREST_EVEN, Policy(), container)
+    native = dtypes.code_dtype(target)
+    for _, piece, place in pieces(array, values, True):
+        narrowed = np.ascontiguousarray(piece, dtype=native)
+        engine.decode(narrowed, dtypes.patterns(place), params)
+    return values[()] if scalar and out is None else values
+
+
+# ---------------------------------------------------------------------- codes
+
+
+def _encode_noise(
+    x: Any,
+    chosen: Rule,
+    key: Key | int | None,
+    packed: bool,
+    out: NDArray[Any] | None,
+    backend: str | None,
+) -> Any:
+    assert isinstance(chosen.rounding, PseudoNoise)
+    if chosen.rounding.step is Step.ULP:
+        raise ValueError(
+            f"rounding={str(chosen.rounding)!r} leaves the values off the grid of {chosen.fmt}, "
+            "so they have no codes"
+        )
+    array, scalar = as_array(x)
+    _, container = _containers(array.dtype, chosen)
+    values = quantize(
+        array,
+        chosen.fmt,
+        rounding=chosen.rounding,
+        policy=chosen.policy,
+        key=key,
+        dtype=dtypes.dtype_of(container),
+        backend=backend,
+    )
+    policy = chosen.policy
+    codes = encode(values, chosen.fmt, policy=policy, packed=packed, out=out, backend=backend)
+    return codes[()] if scalar and out is None and not packed else codes
+
+
+def _may_lack_code(chosen: Rule) -> bool:
+    fmt, policy = chosen.fmt, chosen.policy
+    lacks_nan = not fmt.has_nan and policy.nan is NanRule.ERROR
+    return lacks_nan or (policy.infinity_always and not fmt.has_inf)
+
+
+def _check_codes(
+    rounded: NDArray[Any], chosen: Rule, params: Params, shape: tuple[int, ...], first: int
+) -> None:
+    """Errors: ValueError naming the first element whose result has no code."""
+    magnitude = rounded & rounded.dtype.type(params.sign - 1)
+    fmt = chosen.fmt
+    missing = np.zeros(magnitude.shape, bool)
+    if not fmt.has_nan and chosen.policy.nan is NanRule.ERROR:
+        missing |= magnitude > params.infinity
+    if not fmt.has_inf:
+        missing |= magnitude == params.infinity
+    if missing.any():
+        at = int(missing.argmax())
+        index = tuple(int(i) for i in np.unravel_index(first + at, shape))
+        what = "NaN" if magnitude[at] > params.infinity else "infinity"
+        raise ValueError(
+            f"x must not give {what}: {fmt} has no code for it (first at index {index}); "
+            "Policy(nan='zero') or Policy(nan='max') writes a number for NaN"
+        )
+
+
+def _check_range(codes: NDArray[Any], fmt: Format) -> None:
+    limits = np.iinfo(codes.dtype)
+    top = (1 << fmt.bits) - 1
+    if limits.min >= 0 and limits.max <= top:
+        return
+    wrong = codes < 0 if limits.min < 0 else np.zeros(codes.shape, bool)
+    if limits.max > top:
+        wrong = wrong | (codes > top)
+    if wrong.any():
+        index = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), codes.shape))
+        raise ValueError(f"codes must be in 0..{top} for {fmt}, got {codes[index]} at {index}")
+
+
+# ------------------------------------------------------------------ arguments
+
+
+def as_array(x: Any) -> tuple[NDArray[Any], bool]:
+    """`x` as a native NumPy array of a dtype we take, and whether it was a scalar.
+
+    Errors: TypeError naming the dtype that came.
+    """
+    array = x if type(x) is np.ndarray else _import(x)
+    if array.dtype.kind not in "iu" and dtypes.container_of(array.dtype) is None:
+        raise TypeError(f"x must be {dtypes.ALLOWED}, got dtype {array.dtype}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array, array.ndim == 0 and not isinstance(x, np.ndarray)
+
+
+def _import(x: Any) -> NDArray[Any]:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("x must not be a masked array; fill it first")
+    if type(x).__module__.partition(".")[0] == "torch":
+        raise TypeError("x must be a NumPy array or convertible to one; got a torch tensor")
+    if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray | np.generic):
+        return np.from_dlpack(x)
+    return np.asarray(x)
+
+
+def _containers(dtype: np.dtype[Any], chosen: Rule) -> tuple[Container, Container]:
+    """The container of the input (integers: float64), and the one to compute in."""
+    source = dtypes.container_of(dtype) or FLOAT64
+    compute = dtypes.common(source, chosen.fmt)
+    if compute is None:
+        raise dtypes.refuse("x of dtype", dtype, chosen.fmt)
+    if chosen.policy.through_float32 and source is FLOAT64 and FLOAT32.holds(chosen.fmt):
+        compute = FLOAT32
+    return source, compute
+
+
+def holding_dtype(array: NDArray[Any], fmt: Format) -> np.dtype[Any]:
+    """The array's own float dtype, or the smallest wider one that also holds `fmt`."""
+    source = dtypes.container_of(array.dtype) or FLOAT64
+    container = dtypes.common(source, fmt)
+    if container is None:
+        raise dtypes.refuse("x of dtype", array.dtype, fmt)
+    return dtypes.dtype_of(container)
+
+
+def _require_holding(dtype: np.dtype[Any], fmt: Format, name: str) -> None:
+    container = dtypes.container_of(dtype)
+    if container is None or not container.holds(fmt):
+        raise dtypes.refuse(name, dtype, fmt)
+
+
+def _output(
+    name: str, out: NDArray[Any] | None, x: NDArray[Any], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """`out` after its checks, or a new array of the shape (and memory order) of `x`."""
+    if out is None:
+        return np.empty_like(x, dtype=dtype, subok=False)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(f"{name} must have dtype {dtype}, got {out.dtype}")
+    if out.shape != x.shape:
+        raise ValueError(f"{name} must have shape {x.shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name} must be writeable, got a read-only array")
+    if out is not x and np.may_share_memory(out, x) and not _same_memory(out, x):
+        raise ValueError(f"{name} must be x itself or not overlap it, got partly shared memory")
+    if any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
+        raise ValueError(f"{name} must have distinct elements, got a broadcast array")
+    return out
+
+
+def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    same = a.ctypes.data == b.ctypes.data and a.strides == b.strides
+    if same and a.itemsize == b.itemsize:
+        return True
+    try:
+        return not np.shares_memory(a, b, max_work=1 << 16)
+    except np.exceptions.TooHardError:
+        return False
+
+
+def required_key(key: Key | int | None, rounding: Descriptor) -> Key:
+    """`key` as a Key. Errors: ValueError if there is none."""
+    if key is None:
+        raise ValueError(f"key must be given with rounding={str(rounding)!r}: a Key or an int seed")
+    return as_key(key)
+
+
+def _key_for(key: Key | int | None, rounding: Descriptor) -> Key | None:
+    if isinstance(rounding, Stochastic):
+        return required_key(key, rounding)
+    if key is not None:
+        as_key(key)  # a wrong key is an error even where none is needed
+    return None
+
+
+def choose_backend(name: str | None, size: int) -> Backend:
+    """The backend asked for, or the one that pays for `size` elements."""
+    if name is not None:
+        return backends.get(name)
+    loaded = "fpemu.backends._numba" in sys.modules
+    return backends.get("numba" if (loaded or size >= _NUMBA_PAYS) and _has_numba() else "numpy")
+
+
+@lru_cache(maxsize=1)
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None and backends.why_not("numba") is None
+
+
+# -------------------------------------------------------------------- walking
+
+
+def pieces(
+    x: NDArray[Any], out: NDArray[Any], any_order: bool = False
+) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+    """(first, piece of x, place in out): one-dimensional contiguous runs of C order, bounded.
+
+    `any_order` allows the memory order instead, where both arrays share it.
+    """
+    if any_order and x.flags.f_contiguous and out.flags.f_contiguous:
+        x, out = x.T, out.T
+    if _is_plain(x) and _is_plain(out):
+        flat, places = x.reshape(-1), out.reshape(-1)
+        for first in range(0, flat.size, CHUNK):
+            yield first, flat[first : first + CHUNK], places[first : first + CHUNK]
+        return
+    source, target = x.dtype, out.dtype
+    # Unsigned views, so that the iterator need know nothing of bfloat16.
+    walker = np.nditer(
+        [x.view(dtypes.unsigned(8 * x.itemsize)), out.view(dtypes.unsigned(8 * out.itemsize))],
+        flags=["external_loop", "buffered", "zerosize_ok"],
+        op_flags=[["readonly", "contig", "aligned"], ["writeonly", "contig", "aligned"]],
+        order="C",
+        buffersize=CHUNK,
+    )
+    first = 0
+    with walker:
+        for piece, place in walker:
+            yield first, piece.view(source), place.view(target)
+            first += piece.size
+
+
+def _is_plain(x: NDArray[Any]) -> bool:
+    return x.flags.c_contiguous and x.flags.aligned
+
+
+def round_piece(
+    piece: NDArray[Any],
+    chosen: Rule,
+    container: Container,
+    params: Params,
+    key: Key | None,
+    first: int,
+    engine: Backend,
+) -> NDArray[Any]:
+    """A piece of the input, rounded, as fresh patterns of `container`."""
+    if piece.dtype.kind in "iu":
+        if piece.dtype.itemsize == 8:
+            fmt, rounding, policy = chosen
+            assert not isinstance(rounding, PseudoNoise)
+            return round_integers(piece, fmt, rounding, policy, params, key, first, engine)
+        floats = piece.astype(np.float64)
+    else:
+        floats = piece
+    if chosen.policy.through_float32 and floats.dtype == np.float64:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            floats = floats.astype(np.float32)
+    bits = dtypes.widen(floats, container)
+    rounded = np.empty_like(bits)
+    engine.round(bits, rounded, params, key, first)
+    return rounded
+
+
+def _round_directly(
+    x: NDArray[Any], out: NDArray[Any], params: Params, key: Key | None, engine: Backend
+) -> None:
+    """Input and output of one container: whole arrays at once where memory order allows."""
+    bits, places = dtypes.patterns(x), dtypes.patterns(out)
+    if _is_plain(bits) and _is_plain(places):
+        engine.round(bits.reshape(-1), places.reshape(-1), params, key, 0)
+        return
+    if key is None and _is_plain(bits.T) and _is_plain(places.T):
+        engine.round(bits.T.reshape(-1), places.T.reshape(-1), params, None, 0)
+        return
+    for first, piece, place in pieces(bits, places):
+        engine.round(piece, place, params, key, first)

@@ -1,0 +1,242 @@
+"""The numba backend: compiled loops, several threads for large arrays.
+
+Kernels release the interpreter lock and are called from a small pool of Python threads, each on
+a contiguous part. Numba's own parallel loops would compile for seconds, spoil vectorisation, and
+abort when two threads of a program call them at once. The thread count is numba's
+(``numba.get_num_threads()``), read and never set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fpemu.backends import Patterns
+from fpemu.backends import _numba_kernels as kernels
+from fpemu.keys import Key
+from fpemu.lowering import FIELD_OFFSET, Mode, Params
+from fpemu.rounding import Noise
+
+_SHARE = 1 << 17  # elements a thread must have for its start to pay
+_ONES = (1 << 64) - 1
+
+
+class NumbaBackend:
+    """Implements `fpemu.backends.Backend`."""
+
+    name = "numba"
+
+    def round(
+        self, x: Patterns, out: Patterns, params: Params, key: Key | None = None, first: int = 0
+    ) -> None:
+        if not x.size:
+            return
+        record, run = _plan(params)
+        if params.random_bits:
+            assert key is not None
+
+            def part(begin: int, end: int) -> None:
+                run(x[begin:end], out[begin:end], record, _address(key, first + begin))
+        else:
+
+            def part(begin: int, end: int) -> None:
+                run(x[begin:end], out[begin:end], record)
+
+        _share(part, x.size)
+
+    def encode(self, x: Patterns, out: Patterns, params: Params) -> None:
+        if x.size:
+            record = _record(params)
+            _share(lambda a, b: kernels.encode_any(x[a:b], out[a:b], record), x.size)
+
+    def decode(self, codes: Patterns, out: Patterns, params: Params) -> None:
+        if codes.size:
+            record = _record(params)
+            _share(lambda a, b: kernels.decode_any(codes[a:b], out[a:b], record), codes.size)
+
+    def lanes(self, out: Patterns, key: Key, first: int = 0) -> None:
+        fill = {
+            1: kernels.fill_lanes_8,
+            2: kernels.fill_lanes_16,
+            4: kernels.fill_lanes_32,
+        }[out.itemsize]
+        if out.size:
+            _share(lambda a, b: fill(out[a:b], _address(key, first + a)), out.size)
+
+    def add_noise(
+        self,
+        w: NDArray[np.floating[Any]],
+        out: NDArray[np.floating[Any]],
+        delta: NDArray[np.floating[Any]],
+        noise: Noise,
+        key: Key,
+        first: int = 0,
+    ) -> None:
+        kind = {
+            Noise.ROUNDED_GAUSSIAN: kernels.ROUNDED_GAUSSIAN,
+            Noise.GAUSSIAN: kernels.GAUSSIAN,
+            Noise.UNIFORM: kernels.UNIFORM,
+        }[noise]
+        table = _NO_TABLE
+        if noise is Noise.GAUSSIAN:
+            from fpemu.gaussian import table as gaussian_table
+
+            table = gaussian_table()
+        if w.size:
+            _share(
+                lambda a, b: kernels.add_noise(
+                    w[a:b], out[a:b], delta[a:b], kind, table, _address(key, first + a)
+                ),
+                w.size,
+            )
+
+
+_NO_TABLE = np.zeros(1, np.float32)
+_STOCHASTIC = {8: kernels.stochastic_8, 16: kernels.stochastic_16, 32: kernels.stochastic_32}
+
+
+def _address(key: Key, first: int) -> NDArray[np.uint64]:
+    """The key as the kernels take it."""
+    row = (key.row_length or 0, key.row_stride or 0)
+    return np.array([key.seed, key.stream, key.offset, *row, first & _ONES], np.uint64)
+
+
+@lru_cache(maxsize=1024)
+def _record(params: Params) -> NDArray[np.uint64]:
+    """The parameters in the kernels' layout."""
+    pos, neg = params.mode_pos, params.mode_neg
+    extra = {
+        "emin_field": max(params.emin_field - FIELD_OFFSET, 0),
+        "variant": max(pos - Mode.STOCHASTIC_A, 0),
+        # where overflow is NaN, it starts at the limit
+        "nan_from": params.limit_pos if params.over_pos == params.nan else params.infinity + 1,
+        "plain": int(_is_plain_stochastic(params)),
+        "half": _on(pos in (Mode.NEAREST_EVEN, Mode.NEAREST_AWAY, Mode.NEAREST_ZERO)),
+        "minus": int(pos in (Mode.NEAREST_EVEN, Mode.NEAREST_ZERO)),
+        "odd_up": int(pos == Mode.NEAREST_EVEN),
+        "away_pos": _on(pos == Mode.AWAY),
+        "away_neg": _on(neg == Mode.AWAY),
+        "odd_mode": _on(pos == Mode.ODD),
+    }
+    fields = params._asdict() | extra
+    return np.array([fields[name] for name in kernels.FIELDS], np.uint64)
+
+
+def _on(flag: bool) -> int:
+    return _ONES if flag else 0
+
+
+@lru_cache(maxsize=1024)
+def _plan(params: Params) -> tuple[NDArray[np.uint64], Callable[..., None]]:
+    """The record and the fastest kernel that is right for it."""
+    record = _record(params)
+    if params.random_bits:
+        return record, _STOCHASTIC[params.lane_bits]
+    if _is_plain_nearest_even(params):
+        keeps_zero = params.tiny_neg == params.sign
+        if keeps_zero and params.emin_field - FIELD_OFFSET == 1:
+            return record, kernels.nearest_even_by_carry
+        if _by_addition(params, 23 if params.width == 16 else params.mc):
+            if params.width > 16:
+                return record, kernels.nearest_even_by_addition
+            if params.mc == 7 and keeps_zero:
+                return record, _bfloat16_pairs
+    return record, kernels.round_any
+
+
+def _is_plain_nearest_even(params: Params) -> bool:
+    # m = 0 has its ties decided by the exponent, which the fast kernels do not look at
+    return params.mode_pos == Mode.NEAREST_EVEN and params.m >= 1 and _is_symmetric(params)
+
+
+def _is_symmetric(params: Params) -> bool:
+    """Gradual underflow, signs that mirror each other, infinities as any other overflow."""
+    sign, nan = params.sign, params.nan
+    return (
+        params.max_pos == params.max_neg
+        and params.over_neg == (nan if params.over_pos == nan else params.over_pos | sign)
+        and (params.inf_pos, params.inf_neg) == (params.over_pos, params.over_neg)
+        and params.keep == 2 * sign - 1
+        and (params.zero_pos, params.zero_neg) == (0, params.tiny_neg)
+        and nan == params.infinity | 1 << (params.mc - 1)
+        and params.shift >= 1
+        and not (params.deep or params.flush or params.floor_bits)
+    )
+
+
+def _is_plain_stochastic(params: Params) -> bool:
+    """Variant A of float32 patterns, symmetric, and no subnormal input can round away from 0."""
+    return (
+        params.mode_pos == Mode.STOCHASTIC_A
+        and params.width == 32
+        and _is_symmetric(params)
+        and params.tiny_neg == params.sign
+        and params.quantum_field - 1 > params.mc + 32
+    )
+
+
+def _by_addition(params: Params, mantissa_bits: int) -> bool:
+    """Whether 2**(e + mc - m) is finite for every e that does not overflow, and the quantum so
+    far above the smallest normal that hardware flushing subnormals cannot change a result."""
+    top = params.infinity >> params.mc
+    shift = mantissa_bits - params.m
+    last = params.limit_pos >> params.mc
+    return last + shift < top and params.emin_field - FIELD_OFFSET - params.m > 2
+
+
+def _bfloat16_pairs(x: Patterns, out: Patterns, record: NDArray[np.uint64]) -> None:
+    even = x.size & ~1
+    if even and x.ctypes.data % 4 == 0 and out.ctypes.data % 4 == 0:
+        pairs, places = x[:even].view(np.uint32), out[:even].view(np.uint32)
+        kernels.nearest_even_bfloat16_pairs(pairs, places, x[:even], record)
+        x, out = x[even:], out[even:]
+    if x.size:
+        kernels.round_any(x, out, record)
+
+
+# -------------------------------------------------------------------- threads
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _share(part: Callable[[int, int], None], size: int) -> None:
+    """Call ``part(begin, end)`` on parts of range(size), on this thread and the pool's."""
+    threads = 1 if size < 2 * _SHARE else min(numba.get_num_threads(), size // _SHARE)
+    if threads < 2:
+        part(0, size)
+        return
+    share = -(-size // threads // 64) * 64
+    edges = [*(share * i for i in range(threads)), size]
+    others = [_workers().submit(part, a, b) for a, b in zip(edges[1:], edges[2:], strict=False)]
+    try:
+        part(edges[0], edges[1])
+    finally:
+        for other in others:
+            other.result()
+
+
+def _workers() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        workers = max(numba.config.NUMBA_NUM_THREADS - 1, 1)
+        _pool = ThreadPoolExecutor(workers, thread_name_prefix="fpemu")
+    return _pool
+
+
+def _forget_pool() -> None:
+    """A forked child has none of its parent's threads."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+backend = NumbaBackend()

@@ -1,0 +1,297 @@
+"""Pseudo rounding of arrays: one addition of scaled noise, and one cast.
+
+    delta = max|block| * 2**(1 - b)       one per block
+    w_hat = cast( w + R * delta )         in this order, without contraction
+
+computed in float32 (float64 input: float64). Source: Ahn and Yoo, arXiv 2505.11170, with our
+own generator and addresses. A term R * delta that is zero is not added, so that -0 stays -0. A
+block with NaN or infinity gets no noise, only the cast. A sum that overflows from a finite
+weight is a finite overflow of its sign for the cast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpemu import dtypes
+from fpemu.backends import Backend
+from fpemu.formats import Format, Subnormals
+from fpemu.keys import Key
+from fpemu.lowering import FLOAT32, FLOAT64, Container, lower
+from fpemu.policy import Policy
+from fpemu.rounding import PseudoNoise, Rounding, Step
+
+_PIECE = 1 << 15
+
+
+class Piece(NamedTuple):
+    """A rectangle of the weights seen as (batch, row, column), whole blocks of it."""
+
+    batch: int
+    rows: slice
+    columns: slice
+
+
+def grid_shape(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of one value per block: leading axes kept, partial edge blocks counted."""
+    *batch, rows, columns = (1, 1, *shape)[-max(2, len(shape)) :]
+    blocks = (-(-rows // block[0]), -(-columns // block[1]))
+    return blocks[1:] if len(shape) < 2 else (*batch, *blocks)
+
+
+def pseudo_round(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    fmt: Format,
+    noise: PseudoNoise,
+    policy: Policy,
+    key: Key,
+    bits: ArrayLike | None,
+    engine: Backend,
+) -> None:
+    """Fill `out` with the pseudo-rounded `x`; the arguments are checked but for `bits`.
+
+    Errors: ValueError for bits that are missing, out of [0, 24] or do not fit the block grid;
+    RuntimeError where this thread flushes subnormals, which would change results.
+    """
+    _refuse_flushing()
+    compute = FLOAT64 if dtypes.container_of(x.dtype) in (FLOAT64, None) else FLOAT32
+    if not compute.holds(fmt):
+        raise dtypes.refuse("pseudo rounding computes in", compute.name, fmt)
+    if noise.step is Step.ULP and bits is not None:
+        raise ValueError(f"bits must be None with rounding={str(noise)!r}")
+    factors = None if noise.step is Step.ULP else step_factors(noise, bits, x.shape)
+    if not x.size:
+        return
+    # Blocks are written as rectangles, which needs rows that lie one after the other.
+    result = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+    if factors is None:
+        _ulp_steps(x, result, fmt, noise, key, engine, compute)
+    else:
+        _block_steps(x, result, fmt, noise, policy, key, factors, engine, compute)
+    if result is not out:
+        out[...] = result
+
+
+def _block_steps(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    fmt: Format,
+    noise: PseudoNoise,
+    policy: Policy,
+    key: Key,
+    factors: NDArray[np.float32],
+    engine: Backend,
+    compute: Container,
+) -> None:
+    shape = (1, 1, *x.shape)[-max(2, x.ndim) :]
+    rows, columns = shape[-2:]
+    weights, results = x.reshape(-1, rows, columns), out.reshape(-1, rows, columns)
+    factors = factors.reshape(-1, -(-rows // noise.block[0]), -(-columns // noise.block[1]))
+    params = lower(fmt, Rounding.NEAREST_EVEN, policy, compute)
+    height, width = noise.block
+    for piece in _pieces(weights.shape, noise.block):
+        w = _floats(weights[piece], compute)
+        block_rows = slice(piece.rows.start // height, -(-piece.rows.stop // height))
+        block_columns = slice(piece.columns.start // width, -(-piece.columns.stop // width))
+        largest = _block_maxima(w, noise.block)
+        with np.errstate(over="ignore"):
+            delta = largest * factors[piece.batch, block_rows, block_columns]
+        delta[~np.isfinite(largest)] = 0
+        steps = delta.repeat(height, 0)[: w.shape[0]].repeat(width, 1)[:, : w.shape[1]]
+        noisy = np.empty_like(w)
+        _add_noise(w, noisy, np.ascontiguousarray(steps), noise, key, piece, shape, engine)
+        rounded = np.empty(w.size, dtypes.unsigned(compute.bits))
+        engine.round(dtypes.patterns(noisy).reshape(-1), rounded, params)
+        overflowed = np.isinf(noisy) & np.isfinite(w)
+        if overflowed.any():
+            over = np.where(np.signbit(noisy), params.over_neg, params.over_pos)
+            rounded[overflowed.reshape(-1)] = over[overflowed]
+        place = np.empty(w.shape, out.dtype)
+        dtypes.narrow(rounded.reshape(w.shape), compute, place)
+        results[piece] = place
+
+
+def _add_noise(
+    w: NDArray[Any],
+    noisy: NDArray[Any],
+    steps: NDArray[Any],
+    noise: PseudoNoise,
+    key: Key,
+    piece: Piece,
+    shape: tuple[int, ...],
+    engine: Backend,
+) -> None:
+    """Noise on a rectangle; whole rows are one run of indices, else each row is."""
+    rows, columns = shape[-2:]
+    start = (piece.batch * rows + piece.rows.start) * columns + piece.columns.start
+    with np.errstate(over="ignore"):
+        if w.shape[1] == columns:
+            flat = (a.reshape(-1) for a in (w, noisy, steps))
+            engine.add_noise(*flat, noise.noise, key, start)
+            return
+        for row in range(w.shape[0]):
+            engine.add_noise(
+                w[row], noisy[row], steps[row], noise.noise, key, start + row * columns
+            )
+
+
+def _ulp_steps(
+    x: NDArray[Any],
+    out: NDArray[Any],
+    fmt: Format,
+    noise: PseudoNoise,
+    key: Key,
+    engine: Backend,
+    compute: Container,
+) -> None:
+    columns = x.shape[-1] if x.ndim else 1
+    weights, results = x.reshape(1, -1, columns), out.reshape(1, -1, columns)
+    target = dtypes.container_of(out.dtype)
+    assert target is not None
+    params = lower(target.format, Rounding.NEAREST_EVEN, Policy(), compute)
+    for piece in _pieces(weights.shape, (1, 1)):
+        w = _floats(weights[piece], compute)
+        finite = np.isfinite(w)
+        exponents = np.frexp(np.where(finite & (w != 0), w, np.finfo(w.dtype).tiny))[1] - 1
+        exponents = np.where(w == 0, fmt.emin, exponents)
+        below = exponents < fmt.emin
+        if fmt.exponent_bits == 0:
+            steps = np.full(w.shape, fmt.quantum_exponent)
+        elif fmt.subnormals is Subnormals.FLUSH:
+            steps = np.where(below, fmt.emin, exponents - fmt.mantissa_bits)
+        else:
+            steps = np.maximum(exponents, fmt.emin) - fmt.mantissa_bits
+        delta = np.ldexp(w.dtype.type(1), steps.astype(np.int32))
+        delta[~finite] = 0
+        noisy = np.empty_like(w)
+        _add_noise(w, noisy, delta, noise, key, piece, weights.shape, engine)
+        rounded = np.empty(w.size, dtypes.unsigned(compute.bits))
+        engine.round(dtypes.patterns(noisy).reshape(-1), rounded, params)
+        place = np.empty(w.shape, out.dtype)
+        dtypes.narrow(rounded.reshape(w.shape), compute, place)
+        results[piece] = place
+
+
+# ---------------------------------------------------------------- block steps
+
+
+def step_factors(
+    noise: PseudoNoise, bits: ArrayLike | None, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """2**(1 - b) for every block, the float32 nearest to it, in the block grid's shape."""
+    given = noise.bits if bits is None else bits
+    if given is None:
+        raise ValueError(f"bits must be given with rounding={str(noise)!r}")
+    try:
+        widths = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise TypeError(f"bits must be a number or an array of numbers, got {given!r}") from None
+    if not (np.isfinite(widths) & (widths >= 0) & (widths <= 24)).all():
+        raise ValueError("bits must be in [0, 24] everywhere")
+    grid = grid_shape(shape, noise.block)
+    try:
+        return np.broadcast_to(exp2_of_one_minus(widths), grid)
+    except ValueError:
+        raise ValueError(
+            f"bits must have the shape of the block grid, {grid}, or broadcast to it; "
+            f"got {widths.shape}"
+        ) from None
+
+
+def exp2_of_one_minus(b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The float32 nearest to 2**(1 - b), correctly rounded, whatever the platform's exp2.
+
+    A float64 estimate decides wherever it is clear of a float32 rounding boundary by far more
+    than its error; exact integer arithmetic decides the rest.
+    """
+    flat = b.reshape(-1)
+    estimate = np.exp2(1.0 - flat.astype(np.float64))
+    nearest = estimate.astype(np.float32)
+    slack = estimate * 2.0**-40
+    unclear = (estimate - slack).astype(np.float32) != (estimate + slack).astype(np.float32)
+    for at in np.flatnonzero(unclear):
+        nearest[at] = _exact_exp2_of_one_minus(Fraction(float(flat[at])))
+    return nearest.reshape(b.shape)
+
+
+def _exact_exp2_of_one_minus(b: Fraction) -> np.float32:
+    """Nearest float32 to 2**(1 - b): compare the midpoint's power with a power of two."""
+    guess = np.float32(2.0 ** float(1 - b))
+    candidates = [np.nextafter(guess, np.float32(0)), guess, np.nextafter(guess, np.float32(99))]
+    best = candidates[0]
+    for low, high in zip(candidates, candidates[1:], strict=False):
+        middle = (Fraction(float(low)) + Fraction(float(high))) / 2
+        if _power_exceeds(1 - b, middle):
+            best = high
+    return best
+
+
+def _power_exceeds(exponent: Fraction, bound: Fraction) -> bool:
+    """Whether 2**exponent > bound, by bisecting the exponent's bits with exact squarings."""
+    # log2(bound) digit by digit: bound**2 shifts one binary digit of the logarithm out.
+    whole = math.floor(exponent)
+    rest, value = exponent - whole, bound / Fraction(2) ** whole
+    precision = 400
+    for _ in range(200):
+        if value >= 2:
+            return False
+        if value < 1:
+            return True
+        rest *= 2
+        value = value * value
+        digit = math.floor(rest)
+        rest -= digit
+        value /= 2**digit
+        if value >= 2:
+            return False
+        if value < 1:
+            return True
+        value = Fraction(math.floor(value * 2**precision), 2**precision)
+    return False
+
+
+def _block_maxima(w: NDArray[Any], block: tuple[int, int]) -> NDArray[Any]:
+    """max|w| per block of a 2-D piece; NaN where a block holds NaN."""
+    rows = np.maximum.reduceat(np.abs(w), np.arange(0, w.shape[0], block[0]), axis=0)
+    maxima: NDArray[Any] = np.maximum.reduceat(rows, np.arange(0, w.shape[1], block[1]), axis=1)
+    return maxima
+
+
+def _pieces(shape: tuple[int, ...], block: tuple[int, int]) -> Iterator[Piece]:
+    """Rectangles of whole blocks, of bounded size, in C order of their corners."""
+    batches, rows, columns = shape
+    width = min(columns, max(block[1], _PIECE // block[0] // block[1] * block[1]))
+    height = block[0] * max(1, _PIECE // max(width, 1) // block[0]) if width else block[0]
+    for batch in range(batches):
+        for row in range(0, rows, height):
+            for column in range(0, columns, max(width, 1)):
+                yield Piece(
+                    batch,
+                    slice(row, min(row + height, rows)),
+                    slice(column, min(column + width, columns)),
+                )
+
+
+def _floats(w: NDArray[Any], compute: Container) -> NDArray[Any]:
+    """A contiguous copy in the computing dtype; integers have become exact float64 or raise."""
+    if w.dtype.kind in "iu" and w.dtype.itemsize == 8 and (np.abs(w.astype(float)) >= 2**53).any():
+        raise ValueError("x must be within 2**53 for pseudo rounding of 64-bit integers")
+    wide = dtypes.widen(np.ascontiguousarray(w), compute)
+    return wide.view(f"f{compute.bits // 8}")
+
+
+def _refuse_flushing() -> None:
+    tiny = np.array([2.0**-149], np.float32)
+    if not (tiny * np.float32(1)).view(np.uint32)[0]:
+        raise RuntimeError(
+            "this thread flushes subnormals to zero, which would change the results; "
+            "reset the floating-point mode before pseudo rounding"
+        )
+

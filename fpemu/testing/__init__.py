@@ -1,0 +1,65 @@
+"""fpemu's property suite, for its own backends and for quantizers of other people.
+
+- `check(quantizer, fmt)` runs every law that applies; `LAWS` lists them (`fpemu.testing.laws`).
+- `Backend`, `Reference` and `Tabulated` are quantizers; `Quantizer` says what yours must have.
+- `points(fmt, dtype)` are the inputs where rounding breaks, `draws` what a key gives.
+- `Table` is the independent oracle (`fpemu.testing.oracle`), `pseudo_round` that of noise.
+- `fpemu.testing.strategies` are hypothesis strategies, and the only part that needs hypothesis.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fpemu.testing._draws import draws as draws
+    from fpemu.testing._draws import lanes as lanes
+    from fpemu.testing.laws import LAWS as LAWS
+    from fpemu.testing.laws import LawViolation as LawViolation
+    from fpemu.testing.laws import check as check
+    from fpemu.testing.oracle import Table as Table
+    from fpemu.testing.oracle import table as table
+    from fpemu.testing._patterns import bits as bits
+    from fpemu.testing._patterns import containers as containers
+    from fpemu.testing._points import points as points
+    from fpemu.testing._pseudo import pseudo_round as pseudo_round
+    from fpemu.testing._quantizers import Backend as Backend
+    from fpemu.testing._quantizers import Codec as Codec
+    from fpemu.testing._quantizers import Quantizer as Quantizer
+    from fpemu.testing._quantizers import Reference as Reference
+    from fpemu.testing._quantizers import Tabulated as Tabulated
+
+# Loaded on first use: hypothesis imports this package through its entry point, in every project
+# that has both installed, and must not pay for NumPy there.
+_HOME = {
+    "LAWS": "laws",
+    "Backend": "_quantizers",
+    "Codec": "_quantizers",
+    "LawViolation": "laws",
+    "Quantizer": "_quantizers",
+    "Reference": "_quantizers",
+    "Table": "oracle",
+    "Tabulated": "_quantizers",
+    "bits": "_patterns",
+    "check": "laws",
+    "containers": "_patterns",
+    "draws": "_draws",
+    "lanes": "_draws",
+    "points": "_points",
+    "pseudo_round": "_pseudo",
+    "table": "oracle",
+}
+_MODULES = ("laws", "oracle")
+
+__all__ = [*_HOME, *_MODULES]  # noqa: PLE0604 - names, all of them
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(f"fpemu.testing.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"fpemu.testing.{name}")
+    raise AttributeError(f"module 'fpemu.testing' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

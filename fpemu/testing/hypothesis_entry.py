@@ -1,0 +1,33 @@
+"""What hypothesis imports at its own import: ``st.from_type(Format)`` and the like.
+
+Hypothesis finds this module through its entry point. Only names are registered here; the
+strategies, and NumPy with them, are loaded when one is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from fpemu.formats import Format
+from fpemu.keys import Key
+from fpemu.policy import Policy
+from fpemu.rounding import PseudoNoise, Rounding, Stochastic
+
+
+def _strategy(kind: type[Any]) -> st.SearchStrategy[Any]:
+    from fpemu.testing import strategies
+
+    return {
+        Format: strategies.formats,
+        Key: strategies.keys,
+        Policy: strategies.policies,
+        PseudoNoise: strategies.pseudo_noise,
+        Rounding: lambda: st.sampled_from(Rounding),
+        Stochastic: strategies.stochastic,
+    }[kind]()
+
+
+for _kind in (Format, Key, Policy, PseudoNoise, Rounding, Stochastic):
+    st.register_type_strategy(_kind, _strategy)
