@@ -377,7 +377,9 @@ def _output(
         raise ValueError(f"{name} must be writeable, got a read-only array")
     if out is not x and np.may_share_memory(out, x) and not _same_memory(out, x):
         raise ValueError(f"{name} must be x itself or not overlap it, got partly shared memory")
-    if any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
+    if 0 in out.strides and any(
+        n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)
+    ):
         raise ValueError(f"{name} must have distinct elements, got a broadcast array")
     return out
 

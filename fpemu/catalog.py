@@ -35,9 +35,7 @@ def _unsigned_fn(e: int, m: int) -> Format:
     return Format(e, m, signed=False, specials=Specials.FN)
 
 
-_E8M0 = Format(
-    8, 0, bias=127, signed=False, specials=Specials.E8M0, subnormals=Subnormals.NONE
-)
+_E8M0 = Format(8, 0, bias=127, signed=False, specials=Specials.E8M0, subnormals=Subnormals.NONE)
 
 # The first name of a row is canonical, the rest are aliases.
 _TABLE: tuple[tuple[Format, tuple[str, ...]], ...] = (
@@ -73,7 +71,7 @@ ALIASES: dict[str, tuple[str, ...]] = {names[0]: names[1:] for _, names in _TABL
 
 _FIELDS = re.compile(
     r"(?P<u>u?)e(?P<e>\d+)m(?P<m>\d+)(?:b(?P<bias>-?\d+))?"
-    r"[-_]?(?P<specials>ieee|fnuz|fn|finite|nozero|twos)?[-_]?(?P<flush>flush)?",
+    r"(?:[-_]?(?P<specials>ieee|fnuz|fn|finite|nozero|twos))?(?:[-_]?(?P<flush>flush))?",
     re.ASCII,
 )
 _INTEGER = re.compile(r"(?P<u>u?)int(?P<bits>\d+)", re.ASCII)
@@ -90,7 +88,6 @@ _SPECIALS = {
 _SUFFIX = {value: key for key, value in _SPECIALS.items() if key}
 
 
-@lru_cache(maxsize=4096)
 def parse(spelling: str) -> Format:
     """The format that `spelling` names; the grammar is this module's docstring.
 
@@ -98,9 +95,12 @@ def parse(spelling: str) -> Format:
     the grammar and the nearest names) and for fields out of range.
     """
     if not isinstance(spelling, str):
-        raise TypeError(
-            f"spelling must be a str, got {type(spelling).__name__} {spelling!r}"
-        )
+        raise TypeError(f"spelling must be a str, got {type(spelling).__name__} {spelling!r}")
+    return _parse(spelling)
+
+
+@lru_cache(maxsize=4096)
+def _parse(spelling: str) -> Format:
     text = spelling.strip().lower()
     if text in NAMES:
         return NAMES[text]
@@ -130,7 +130,7 @@ def _from_fields(part: dict[str, str]) -> Format:
     return Format(
         int(part["e"]),
         int(part["m"]),
-        bias=int(part["bias"]) if part["bias"] is not None else None,  # type: ignore[arg-type]
+        bias=int(part["bias"]) if part["bias"] is not None else None,
         signed=not part["u"],
         specials=specials,
         subnormals=subnormals,
@@ -148,16 +148,12 @@ def _from_p3109(part: dict[str, str]) -> Format:
     k, p, signed = int(part["k"]), int(part["p"]), part["sign"] == "s"
     if not 3 <= k <= 16 or not 1 <= p <= k - signed:
         top = "K - 1" if signed else "K"
-        raise ValueError(
-            f"P3109 has 3 <= K <= 16 and 1 <= P <= {top}, got K={k}, P={p}"
-        )
+        raise ValueError(f"P3109 has 3 <= K <= 16 and 1 <= P <= {top}, got K={k}, P={p}")
     return Format(
         k - p + 1 - signed,
         p - 1,
         signed=signed,
-        specials=Specials.P3109_EXTENDED
-        if part["domain"] == "e"
-        else Specials.P3109_FINITE,
+        specials=Specials.P3109_EXTENDED if part["domain"] == "e" else Specials.P3109_FINITE,
     )
 
 
@@ -192,15 +188,10 @@ def _spellings(fmt: Format) -> list[str]:
     return found if fmt.bits > 1 or unsigned else found[:1]
 
 
-@lru_cache(maxsize=4096)
-def _as_format(fmt: Format | str) -> Format:
-    return fmt if isinstance(fmt, Format) else parse(fmt)
-
-
-def format(fmt: Format | str) -> Format:  # noqa: A001 - the public name, fpemu.format
+def format(fmt: Format | str) -> Format:
     """`fmt` itself, or the format its spelling names. Errors: as `parse`."""
-    if not isinstance(fmt, Format | str):
-        raise TypeError(
-            f"fmt must be a Format or a spelling, got {type(fmt).__name__} {fmt!r}"
-        )
-    return _as_format(fmt)
+    if isinstance(fmt, Format):
+        return fmt
+    if not isinstance(fmt, str):
+        raise TypeError(f"fmt must be a Format or a spelling, got {type(fmt).__name__} {fmt!r}")
+    return parse(fmt)

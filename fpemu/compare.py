@@ -79,7 +79,11 @@ def diff(a: Format | str, b: Format | str) -> FormatDiff:
     mine, yours = first.to_dict(), second.to_dict()
     fields = tuple((k, str(mine[k]), str(yours[k])) for k in mine if mine[k] != yours[k])
     beyond = 2 * max(first.max_value, second.max_value)
-    inputs = [Fraction(1), beyond, *(Special(name) for name in ("inf", "-inf", "nan", "-0"))]
+    inputs: list[Value] = [
+        Fraction(1),
+        beyond,
+        *(Special(name) for name in ("inf", "-inf", "nan", "-0")),
+    ]
     behaviours = [(numeral(x), _outcome(first, x), _outcome(second, x)) for x in inputs]
     behaviours[1] = (f"overflow, {behaviours[1][0]}", *behaviours[1][1:])
     only_in_a, count_a = _only_in(first, second)

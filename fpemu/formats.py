@@ -100,11 +100,7 @@ def exponent_of(value: Fraction) -> int:
     """floor(log2(value)) of a positive fraction, exactly."""
     numerator, denominator = value.numerator, value.denominator
     guess = numerator.bit_length() - denominator.bit_length()
-    below = (
-        numerator < denominator << guess
-        if guess >= 0
-        else numerator << -guess < denominator
-    )
+    below = numerator < denominator << guess if guess >= 0 else numerator << -guess < denominator
     return guess - below
 
 
@@ -127,9 +123,7 @@ def as_value(x: object) -> Value:
     try:
         number = float(x)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise TypeError(
-            f"x must be a real number, got {type(x).__name__} {x!r}"
-        ) from None
+        raise TypeError(f"x must be a real number, got {type(x).__name__} {x!r}") from None
     if isinstance(x, str):
         raise TypeError(f"x must be a real number, got str {x!r}")
     if number != number:
@@ -197,25 +191,18 @@ class Format:
             ("mantissa_bits", m, MAX_MANTISSA_BITS),
         ):
             if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(
-                    f"{name} must be an int, got {type(value).__name__} {value!r}"
-                )
+                raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
             if not 0 <= value <= top:
                 raise ValueError(f"{name} must be in 0..{top}, got {value}")
         if not isinstance(self.signed, bool):
             raise TypeError(f"signed must be a bool, got {self.signed!r}")
-        object.__setattr__(
-            self, "specials", member(Specials, "specials", self.specials)
-        )
-        object.__setattr__(
-            self, "subnormals", member(Subnormals, "subnormals", self.subnormals)
-        )
+        object.__setattr__(self, "specials", member(Specials, "specials", self.specials))
+        object.__setattr__(self, "subnormals", member(Subnormals, "subnormals", self.subnormals))
         if self.bias is None:
-            object.__setattr__(self, "bias", default_bias(e, m, self.specials))
+            bias = default_bias(e, m, self.specials)  # type: ignore[unreachable]
+            object.__setattr__(self, "bias", bias)
         elif isinstance(self.bias, bool) or not isinstance(self.bias, int):
-            raise TypeError(
-                f"bias must be an int, got {type(self.bias).__name__} {self.bias!r}"
-            )
+            raise TypeError(f"bias must be an int, got {type(self.bias).__name__} {self.bias!r}")
         self._check_combination()
         # Formats key caches in every call, and hashing enum members is slow. Integers only, so
         # that the hash is the same in every process and survives pickling.
@@ -229,26 +216,20 @@ class Format:
         e, m, specials = self.exponent_bits, self.mantissa_bits, self.specials
         spelled = f"e{e}m{m} {'signed' if self.signed else 'unsigned'} {specials}"
         if self.bits > MAX_BITS:
-            raise ValueError(
-                f"a format has at most {MAX_BITS} bits, got {self.bits} for {spelled}"
-            )
+            raise ValueError(f"a format has at most {MAX_BITS} bits, got {self.bits} for {spelled}")
         if (specials is Specials.E8M0) != (self.subnormals is Subnormals.NONE):
             raise ValueError(
                 "specials='e8m0' and subnormals='none' go together: a format without zero; "
                 f"got specials={str(specials)!r}, subnormals={str(self.subnormals)!r}"
             )
         if self.subnormals is not Subnormals.GRADUAL and e == 0:
-            raise ValueError(
-                f"subnormals must be 'gradual' when exponent_bits is 0, got {spelled}"
-            )
+            raise ValueError(f"subnormals must be 'gradual' when exponent_bits is 0, got {spelled}")
         if specials is Specials.E8M0 and self.signed:
             raise ValueError(f"specials='e8m0' must be unsigned, got {spelled}")
         if specials is Specials.FNUZ and not self.signed:
             raise ValueError(f"specials='fnuz' must be signed, got {spelled}")
         if specials is Specials.TWOS and not (self.signed and e == 0):
-            raise ValueError(
-                f"specials='twos' must be signed with exponent_bits 0, got {spelled}"
-            )
+            raise ValueError(f"specials='twos' must be signed with exponent_bits 0, got {spelled}")
         if specials is Specials.IEEE and e == 0:
             raise ValueError(
                 f"specials='ieee' needs an exponent field, got {spelled}; "
@@ -265,9 +246,7 @@ class Format:
                     f"got {self.bias}"
                 )
             if self.subnormals is not Subnormals.GRADUAL:
-                raise ValueError(
-                    f"P3109 formats have subnormals, got {str(self.subnormals)!r}"
-                )
+                raise ValueError(f"P3109 formats have subnormals, got {str(self.subnormals)!r}")
         smallest = 0 if self.subnormals is Subnormals.NONE else 1
         if self.subnormals is Subnormals.FLUSH:
             smallest = 1 << m
@@ -358,17 +337,13 @@ class Format:
             raise TypeError(f"code must be an int, got {type(code).__name__} {code!r}")
         code = code.__index__()
         if not 0 <= code < 1 << self.bits:
-            raise ValueError(
-                f"code must be in 0..{(1 << self.bits) - 1} for {self}, got {code}"
-            )
+            raise ValueError(f"code must be in 0..{(1 << self.bits) - 1} for {self}, got {code}")
         if self.specials is Specials.TWOS:
             wrapped = code - (1 << self.bits) if code >> self.mantissa_bits else code
             return wrapped * power_of_two(self.quantum_exponent)
         magnitude = code & ((1 << (self.bits - self.signed)) - 1)
         negative = magnitude != code
-        if code == self.nan_code or (
-            magnitude > self.max_code and magnitude != self.inf_code
-        ):
+        if code == self.nan_code or (magnitude > self.max_code and magnitude != self.inf_code):
             return Special.NAN
         if magnitude == self.inf_code:
             return Special.NEG_INF if negative else Special.POS_INF
@@ -398,9 +373,7 @@ class Format:
         exact = as_value(value)
         code = self._code_or_none(exact)
         if code is None:
-            raise ValueError(
-                f"value must be a member of {self}, got {value!r}; round it first"
-            )
+            raise ValueError(f"value must be a member of {self}, got {value!r}; round it first")
         return code
 
     def __contains__(self, value: object) -> bool:
@@ -415,11 +388,7 @@ class Format:
             case Special.POS_INF:
                 return self.inf_code
             case Special.NEG_INF:
-                return (
-                    sign + self.inf_code
-                    if self.signed and self.inf_code is not None
-                    else None
-                )
+                return sign + self.inf_code if self.signed and self.inf_code is not None else None
             case Special.NEG_ZERO:
                 return sign if self.has_negative_zero else None
         assert isinstance(value, Fraction)
@@ -496,9 +465,7 @@ class Format:
     @property
     def min_normal(self) -> Real | None:
         """The smallest positive normal value, None where every value is subnormal."""
-        first = self.magnitude(
-            0 if self.subnormals is Subnormals.NONE else 1 << self.mantissa_bits
-        )
+        first = self.magnitude(0 if self.subnormals is Subnormals.NONE else 1 << self.mantissa_bits)
         return real(first) if self.exponent_bits and first <= self.max_value else None
 
     @property
@@ -677,10 +644,8 @@ class Format:
         return parse(spelling)
 
     @staticmethod
-    def fixed_point(
-        word_length: int, fraction_length: int, signed: bool = True
-    ) -> Format:
-        """Two's-complement (or unsigned) fixed point: `word_length` bits, step 2**-fraction_length."""
+    def fixed_point(word_length: int, fraction_length: int, signed: bool = True) -> Format:
+        """Two's-complement or unsigned fixed point in steps of ``2**-fraction_length``."""
         m = word_length - signed
         return Format(
             0,

@@ -155,6 +155,8 @@ def _ulp_steps(
     weights, results = x.reshape(1, -1, columns), out.reshape(1, -1, columns)
     target = dtypes.container_of(out.dtype)
     assert target is not None
+    if not compute.holds(target.format):
+        target = compute
     params = lower(target.format, Rounding.NEAREST_EVEN, Policy(), compute)
     for piece in _pieces(weights.shape, (1, 1)):
         w = _floats(weights[piece], compute)

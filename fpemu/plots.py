@@ -65,9 +65,9 @@ class Tally:
 
     def _add(self, x: NDArray[np.float64], q: NDArray[Any]) -> None:
         self.count += x.size
-        difference = q.astype(np.float64) - x
-        finite = np.isfinite(difference)
-        x, difference = x[finite], difference[finite]
+        result = q.astype(np.float64)
+        finite = np.isfinite(x) & np.isfinite(result)
+        x, difference = x[finite], result[finite] - x[finite]
         moved = difference != 0
         self.unchanged += int(x.size - moved.sum())
         ulps = difference[moved] / ulps_at(np.abs(x[moved]), self.fmt)
@@ -172,12 +172,14 @@ def accuracy(
     results: Mapping[str, Mapping[str, Measured]],
     *,
     baseline: float | None = None,
+    lowest: float | None = None,
     axes: Axes | None = None,
 ) -> Axes:
     """Accuracy by format, a row each, and by rounding, a marker each, in percent.
 
     `results` is by rounding, then by format; the shares are of 1. Lines reach from the lowest to
-    the highest of a mean. `baseline` is the accuracy without quantization.
+    the highest of a mean. `baseline` is the accuracy without quantization. The axis begins at
+    `lowest`; means below it are given as a number at the edge.
     """
     axes = axes or _axes()
     formats = list(dict.fromkeys(name for rows in results.values() for name in rows))
@@ -196,6 +198,20 @@ def accuracy(
             elinewidth=1.2,
             label=rounding,
         )
+        for mean, place in zip(means, places, strict=True):
+            if lowest is not None and mean < 100 * lowest:
+                axes.annotate(
+                    f"\N{LEFTWARDS ARROW} {mean:.1f}",
+                    (100 * lowest, place),
+                    xytext=(4, 0),
+                    textcoords="offset points",
+                    color=COLOURS[number % len(COLOURS)],
+                    va="center",
+                )
+    if lowest is not None:
+        highest = max(m.high for rows in results.values() for m in rows.values())
+        highest = max(highest, baseline or 0)
+        axes.set_xlim(100 * lowest, 100 * highest + 5 * (highest - lowest))
     if baseline is not None:
         axes.axvline(100 * baseline, color=GREY, linestyle="--", linewidth=1, label="float32")
     for place in range(1, len(formats)):

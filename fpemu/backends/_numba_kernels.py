@@ -149,21 +149,25 @@ def _unaligned(out):
 @kernel  # type: ignore[untyped-decorator]
 def nearest_even_by_addition(x, out, p):
     """`_by_addition`, the unaligned head first."""
+    saturates, bare_zero = p[OVER_POS] == p[MAX_POS], p[TINY_NEG] == 0
     head = _unaligned(out)
-    if p[TINY_NEG]:
-        _by_addition(x[:head], out[:head], p, False)
-        _by_addition(x[head:], out[head:], p, False)
-    else:
-        _by_addition(x[:head], out[:head], p, True)
-        _by_addition(x[head:], out[head:], p, True)
+    for begin, end in ((0, head), (head, out.size)):
+        piece, place = x[begin:end], out[begin:end]
+        if bare_zero:
+            _by_addition(piece, place, p, True, False)
+        elif saturates:
+            _by_addition(piece, place, p, False, True)
+        else:
+            _by_addition(piece, place, p, False, False)
 
 
 @inner  # type: ignore[untyped-decorator]
-def _by_addition(x, out, p, bare_zero):
+def _by_addition(x, out, p, bare_zero, saturates):
     """Adding and subtracting 2**(e + mc - m) makes the hardware round |x| to the grid.
 
     For float32 and float64 patterns of formats that `_numba._by_addition` admits; `bare_zero`
-    for those without -0.
+    for those without -0; `saturates` where overflow gives the largest value, so that clamping
+    first does it.
     """
     z = x[0]
     mc, sign, infinity = like(z, p[MC]), like(z, p[SIGN]), like(z, p[INFINITY])
@@ -174,9 +178,11 @@ def _by_addition(x, out, p, bare_zero):
     for i in range(x.size):
         u = x[i]
         a = band(u, magnitude)
-        g = as_float(add(umax(band(u, infinity), smallest), lift_by))
-        r = as_bits((as_float(a) + g) - g)
-        r = over if a >= limit else r
+        clamped = umin(a, over) if saturates else a
+        g = as_float(add(umax(band(clamped, infinity), smallest), lift_by))
+        r = as_bits((as_float(clamped) + g) - g)
+        if not saturates:
+            r = over if a >= limit else r
         s = band(u, sign)
         if bare_zero:
             s = s if r != zero else zero
@@ -188,8 +194,8 @@ def _by_addition(x, out, p, bare_zero):
 def nearest_even_by_carry(x, out, p):
     """`_by_carry`, the unaligned head first."""
     head = _unaligned(out)
-    _by_carry(x[:head], out[:head], p)
-    _by_carry(x[head:], out[head:], p)
+    for begin, end in ((0, head), (head, out.size)):
+        _by_carry(x[begin:end], out[begin:end], p)
 
 
 @inner  # type: ignore[untyped-decorator]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fpemu import gaussian
 from fpemu.backends import Patterns
+from fpemu.backends import _numpy_tables as tables
 from fpemu.backends._numpy_codes import decode_codes, encode_patterns
 from fpemu.backends._numpy_grid import round_patterns
 from fpemu.backends._numpy_nearest import plan_for, round_nearest
@@ -18,8 +19,9 @@ from fpemu.keys import Key
 from fpemu.lowering import Params
 from fpemu.rounding import Noise
 
-# Elements worked on together; their intermediate arrays stay in the cache.
-_CHUNK = 1 << 13
+# Elements worked on together, by container: an intermediate array has 2**16 bytes.
+_CHUNK = 1 << 14
+_WIDE_CHUNK = 1 << 13
 
 
 class NumpyBackend:
@@ -37,9 +39,11 @@ class NumpyBackend:
         plan = plan_for(params)
         if plan is not None:
             round_nearest(x, out, params, plan)
-            return
-        for part in _chunks(x.size):
-            out[part] = round_patterns(x[part], params)
+        elif params.width == tables.BITS and x.size >= tables.WORTH:
+            tables.look_up(tables.rounded(params), x, out)
+        else:
+            for part in _chunks(x):
+                out[part] = round_patterns(x[part], params)
 
     def _round_stochastic(
         self, x: Patterns, out: Patterns, params: Params, key: Key, first: int
@@ -49,16 +53,24 @@ class NumpyBackend:
         for start in range(0, x.size, span):
             drawn = lanes[: x.size - start]
             fill_lanes(drawn, key, first + start)
-            for part in _chunks(drawn.size):
-                whole = slice(start + part.start, start + part.stop)
-                out[whole] = round_patterns(x[whole], params, drawn[part])
+            run, result = x[start : start + span], out[start : start + span]
+            for part in _chunks(run):
+                result[part] = round_patterns(run[part], params, drawn[part])
 
     def encode(self, x: Patterns, out: Patterns, params: Params) -> None:
-        for part in _chunks(x.size):
-            out[part] = encode_patterns(x[part], params)
+        low_bits = (1 << params.width - tables.BITS) - 1
+        for part in _chunks(x):
+            if x.size >= tables.WORTH and not np.bitwise_or.reduce(x[part]) & low_bits:
+                top = (x[part] >> params.width - tables.BITS).astype(np.uint16, copy=False)
+                tables.look_up(tables.codes(params, out.dtype), top, out[part])
+            else:
+                out[part] = encode_patterns(x[part], params)
 
     def decode(self, codes: Patterns, out: Patterns, params: Params) -> None:
-        for part in _chunks(codes.size):
+        if params.code_bits <= tables.BITS and codes.size >= 1 << params.code_bits:
+            tables.look_up(tables.values(params, out.dtype), codes, out)
+            return
+        for part in _chunks(out):
             out[part] = decode_codes(codes[part], params)
 
     def lanes(self, out: Patterns, key: Key, first: int = 0) -> None:
@@ -79,11 +91,12 @@ class NumpyBackend:
             for start in range(0, w.size, span):
                 drawn = lanes[: w.size - start]
                 fill_lanes(drawn, key, first + start)
-                for part in _chunks(drawn.size):
-                    whole = slice(start + part.start, start + part.stop)
-                    step = _noise(noise, drawn[part]).astype(w.dtype, copy=False) * delta[whole]
-                    # Not w + 0, which would be +0 where w is -0.
-                    out[whole] = np.where(step == 0, w[whole], w[whole] + step)
+                run, steps = w[start : start + span], delta[start : start + span]
+                result = out[start : start + span]
+                for part in _chunks(run):
+                    step = _noise(noise, drawn[part]).astype(w.dtype, copy=False)
+                    step *= steps[part]
+                    _add(run[part], step, result[part])
 
 
 def _noise(noise: Noise, lanes: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -95,13 +108,26 @@ def _noise(noise: Noise, lanes: NDArray[np.uint16]) -> NDArray[np.float32]:
             return (lanes.astype(np.float32) * 2 - 65535) * np.float32(2**-17)
         case Noise.ROUNDED_GAUSSIAN:
             v = lanes & 0x7FFF
-            size = (v < 10398).astype(np.float32) + (v < 88)
-            return np.where(lanes >> 15, -size, size)
+            size = (v < 10398).astype(np.int16)
+            size += v < 88
+            size *= 1 - (lanes >> 14 & 2).astype(np.int16)
+            return size.astype(np.float32)
 
 
-def _chunks(size: int) -> Iterator[slice]:
-    for start in range(0, size, _CHUNK):
-        yield slice(start, min(start + _CHUNK, size))
+def _add(w: NDArray[Any], step: NDArray[Any], out: NDArray[Any]) -> None:
+    """``out = w + step``, and `w` itself where `step` is zero."""
+    # The sum is w there, but for -0 + 0 and for NaN that the processor may alter.
+    unequal = np.flatnonzero(~(np.abs(w) > 0))
+    unequal = unequal[step[unequal] == 0]
+    same = w[unequal]
+    np.add(w, step, out)
+    out[unequal] = same
+
+
+def _chunks(array: NDArray[Any]) -> Iterator[slice]:
+    chunk = _WIDE_CHUNK if array.itemsize == 8 else _CHUNK
+    for start in range(0, array.size, chunk):
+        yield slice(start, start + chunk)
 
 
 backend = NumpyBackend()

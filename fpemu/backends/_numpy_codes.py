@@ -1,4 +1,4 @@
-"""Values of a format to codes and back, on one chunk of patterns."""
+"""Values of a format to codes and back, on one chunk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fpemu.backends._numpy_grid import first_field, significand, split, word
+from fpemu.backends._numpy_grid import (
+    at_least,
+    at_most,
+    binade,
+    dropped,
+    first_field,
+    float_fields,
+    significand,
+    word,
+)
 from fpemu.lowering import FIELD_OFFSET, Params
 
 
@@ -15,20 +24,20 @@ def encode_patterns(x: NDArray[Any], p: Params) -> NDArray[Any]:
     """The codes of members of the format, infinities and NaN, as words."""
     u = x.astype(word(p), copy=False)
     a = u & p.sign - 1
-    field, drop = split(a, p, p.mc)
     # Adding the binade to the significand, hidden bit included, makes the fields of the code.
-    code = (significand(a, p) >> drop) + (field << p.m)
-    code -= (_code_offset(p) - first_field(p) + 1) << p.m
+    code = significand(a, p)
+    code >>= dropped(a, p, p.mc)
+    code += binade(a, p) << p.m
+    code -= (_offset(p) - first_field(p) + 1) << p.m
     if p.m > p.mc:  # one value of two's complement has more bits than the significand: -2**emin
         code[a == p.emin_bits] = 1 << p.m
     negative = u >= p.sign
     if p.twos:
-        code = np.where(negative, (~code + 1) & (1 << p.code_bits) - 1, code)
-    elif p.code_sign:
-        code |= negative * word(p)(p.code_sign)
-    if a.max(initial=0) >= p.infinity:
-        infinite = p.code_inf | negative * word(p)(p.code_sign)
-        code = np.where(a == p.infinity, infinite, code)
+        return np.where(negative, _negated(code, p), code)
+    sign = negative * word(p)(p.code_sign)
+    code |= sign
+    if np.maximum.reduce(a, initial=0) >= p.infinity:
+        code = np.where(a == p.infinity, sign | p.code_inf, code)
         code[a > p.infinity] = p.code_nan
     return code
 
@@ -40,46 +49,52 @@ def decode_codes(codes: NDArray[Any], p: Params) -> NDArray[Any]:
     negative = (c & p.code_sign) != 0
     magnitude = c & p.code_sign - 1 if p.code_sign else c
     if p.twos:
-        magnitude = np.where(negative, (~c + 1) & (1 << p.code_bits) - 1, c)
+        magnitude = np.where(negative, _negated(c, p), c)
     a = _magnitudes(magnitude, p)
-    pattern = a | negative * kind(p.sign)
-    if p.twos:
-        return pattern
     beyond = magnitude > p.code_top
     if p.code_nan == p.code_sign != 0 and p.tiny_neg != p.sign:  # NaN in the place of -0
         beyond |= c == p.code_nan
-    if beyond.any():
+        negative &= a != 0
+    pattern = a | negative * kind(p.sign)
+    if not p.twos:
         pattern[beyond] = p.infinity | 1 << p.mc - 1
-        if p.code_inf:
-            infinite = magnitude == p.code_inf
-            pattern[infinite] = p.infinity | negative[infinite] * kind(p.sign)
+    if p.code_inf:
+        infinite = magnitude == p.code_inf
+        pattern[infinite] = p.infinity | negative[infinite] * kind(p.sign)
     return pattern
 
 
 def _magnitudes(magnitude: NDArray[Any], p: Params) -> NDArray[Any]:
     """The patterns of magnitude codes under the field rules, special codes not considered."""
-    field, trailing = magnitude >> p.m, magnitude & (1 << p.m) - 1
-    offset = _code_offset(p)
+    hidden = 1 << p.m
+    field, steps = magnitude >> p.m, magnitude & hidden - 1
     # The significand is `steps` last places of the binade `field`.
     if p.floor_bits:
-        steps = trailing | 1 << p.m
+        steps |= hidden
     elif p.flush:
-        steps = (trailing | 1 << p.m) * (field != 0)
+        steps |= hidden
+        steps *= field != 0
     else:
-        steps, field = trailing + (field.clip(None, 1) << p.m), field.clip(1)
-    # Moved up until its leading bit is the hidden one, or the container's exponents end.
-    bias, fraction = (1023, 52) if p.width == 64 else (127, 23)
-    real = steps.astype(np.float64 if p.width == 64 else np.float32).view(steps.dtype)
-    # The binade of the leading bit, plus 2**16 because deep formats have negative ones.
-    binade = field + (real >> fraction) + (offset + FIELD_OFFSET - p.m - bias)
-    placed = binade.clip(FIELD_OFFSET + 1)
-    left = field + (offset + FIELD_OFFSET + p.mc - p.m) - placed
-    a = (steps << left.clip(None, p.mc)) + (placed - (FIELD_OFFSET + 1) << p.mc)
+        steps += at_most(field, 1) << p.m
+        field = at_least(field, 1)
+    # Move it up until its leading bit is the hidden one, or the container's exponents end.
+    # Binades are counted from -2**16, because those of deep formats can be negative.
+    leads, bias, _ = float_fields(steps)
+    start = field + (_offset(p) + FIELD_OFFSET - p.m)
+    placed = at_least(start + leads - bias, FIELD_OFFSET + 1)
+    a = steps << at_most(start + p.mc - placed, p.mc)
+    a += placed - (FIELD_OFFSET + 1) << p.mc
     a *= steps != 0
     if p.m > p.mc:
-        a[magnitude >> p.m != 0] = p.emin_bits
+        a[magnitude == hidden] = p.emin_bits
     return a
 
 
-def _code_offset(p: Params) -> int:
+def _negated(code: NDArray[Any], p: Params) -> NDArray[Any]:
+    """Two's complement."""
+    return (~code + 1) & (1 << p.code_bits) - 1
+
+
+def _offset(p: Params) -> int:
+    """The container's exponent field that magnitude code 0 would have as a normal number."""
     return p.code_offset - FIELD_OFFSET

@@ -1,10 +1,10 @@
 """Nearest-even for most formats in a few passes over chunks that stay in the cache.
 
-float32 and float64: with ``q`` the format's last place at x, a power of two made from the
-exponent bits, ``rint(x / q) * q`` is x rounded: the division and the product are exact, and rint
-keeps the sign of zero. Where the format's subnormals are the container's, the last place is a
-fixed bit of the pattern and integer operations do the same. Elements that overflow, infinities
-and NaN are found by one maximum over the chunk and go the general way.
+float32 and float64: with q the format's last place at x, a power of two made from x's exponent
+bits, ``rint(x / q) * q`` is x rounded: quotient and product are exact, and rint keeps the sign of
+zero. Where the format's subnormals are the container's, the last place is a fixed bit of the
+pattern and integer operations do the same. What lies beyond the range is found by one maximum
+over the chunk.
 """
 
 from __future__ import annotations
@@ -20,113 +20,132 @@ from fpemu.lowering import Mode, Params
 
 # Larger chunks spread the cost of a NumPy call; the scratch is one chunk, and stays in L2.
 _CHUNK_BYTES = 1 << 18
-_ALIGNMENT = 64  # a cache line: vectors across two lines cost a tenth of the speed
+_ALIGNMENT = 64  # a cache line: loads across two lines cost a tenth of the speed
 
-Scalar = NDArray[Any]  # 0-d: NumPy converts these faster than scalars
+Array = NDArray[Any]
 
 
 class Plan(NamedTuple):
-    """Constants of one Params record; see `plan_for`."""
+    """Constants of a Params record, 0-d arrays where NumPy takes them; see `plan_for`."""
 
-    real: np.dtype[Any] | None  # None: integer operations
-    limit: int
-    magnitude: Scalar
-    # float
-    exponents: Scalar
-    first: Scalar
-    last: Scalar
-    precision: Scalar
+    limit: int  # magnitudes from here on are beyond the range
+    general: int  # magnitudes from here on are left to `round_patterns`
+    magnitude: Array
+    # float passes; `real` is None for integer passes
+    real: np.dtype[Any] | None
+    exponents: Array
+    first: Array
+    last: Array
+    precision: Array
+    lowest: Array
+    highest: Array
     drops_zero_sign: bool
-    # integer
-    shift: Scalar
-    one: Scalar
-    half: Scalar
-    high: Scalar
+    # integer passes
+    shift: Array
+    one: Array
+    half: Array
+    high: Array
 
 
 @lru_cache(maxsize=1024)
 def plan_for(p: Params) -> Plan | None:
     """What `round_nearest` needs for `p`, or None where the general way must be taken."""
-    keeps_sign = p.tiny_neg == p.zero_neg == p.sign
-    drops_sign = p.tiny_neg == p.zero_neg == 0
+    keeps_zero_sign = p.tiny_neg == p.zero_neg == p.sign
+    drops_zero_sign = p.tiny_neg == p.zero_neg == 0
     if (
         p.mode_pos != Mode.NEAREST_EVEN
         or p.mode_neg != Mode.NEAREST_EVEN
-        or p.m == 0
+        or p.m == 0  # ties go by the exponent's last bit
         or p.deep
         or p.flush
         or p.floor_bits
         or p.zero_pos
         or p.keep != 2 * p.sign - 1
-        or not (keeps_sign or drops_sign)
+        or not (keeps_zero_sign or drops_zero_sign)
     ):
         return None
     emin, top = first_field(p), p.infinity >> p.mc
-    # Last places far from the container's subnormals, so that flushing hardware changes nothing.
     real = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}.get(p.width)
+    # A last place far from the container's subnormals: flushing hardware changes nothing.
     if real is not None and not (p.quantum_field - p.mc >= 3 and emin < top):
         real = None
-    if real is None and not (emin == 1 and p.shift and keeps_sign):
+    if real is None and not (emin == 1 and p.shift and keeps_zero_sign):
         return None
+    signed = p.code_sign != 0
+    limit = min(p.limit_pos, p.limit_neg) if signed else p.limit_pos
+    clips = (
+        real is not None
+        and p.over_pos == p.inf_pos == p.max_pos
+        and (not signed or p.over_neg == p.inf_neg == p.max_neg | p.sign)
+    )
+    low = (1 << p.shift) - 1
     kind = np.dtype(f"u{p.width // 8}")
 
-    def scalar(value: int) -> Scalar:
+    def bits(value: int) -> Array:
         return np.array(value, kind)
 
-    low = (1 << p.shift) - 1
-    signed = p.code_sign != 0
     return Plan(
+        limit=limit,
+        general=p.infinity + 1 if clips else limit,
+        # With its sign bit a negative is beyond every limit of an unsigned format.
+        magnitude=bits(p.sign - 1 if signed else 2 * p.sign - 1),
         real=real,
-        limit=min(p.limit_pos, p.limit_neg) if signed else p.limit_pos,
-        # Unsigned formats: with its sign bit a negative is beyond the limit.
-        magnitude=scalar(p.sign - 1 if signed else 2 * p.sign - 1),
-        exponents=scalar(p.infinity),
-        first=scalar(emin << p.mc),
-        last=scalar(top - 1 << p.mc),
-        precision=scalar(p.m << p.mc),
-        drops_zero_sign=not keeps_sign,
-        shift=scalar(p.shift),
-        one=scalar(1),
-        half=scalar(low >> 1),
-        high=scalar(2 * p.sign - 1 - low),
+        exponents=bits(p.infinity),
+        first=bits(emin << p.mc),
+        last=bits(top - 1 << p.mc),
+        precision=bits(p.m << p.mc),
+        lowest=bits(p.max_neg | p.sign).view(real or kind),
+        highest=bits(p.max_pos).view(real or kind),
+        drops_zero_sign=drops_zero_sign,
+        shift=bits(p.shift),
+        one=bits(1),
+        half=bits(low >> 1),
+        high=bits(2 * p.sign - 1 - low),
     )
 
 
-def round_nearest(x: NDArray[Any], out: NDArray[Any], p: Params, plan: Plan) -> None:
+def round_nearest(x: Array, out: Array, p: Params, plan: Plan) -> None:
     """Round `x` into `out`, which may be `x`."""
     size = min(x.size, _CHUNK_BYTES // x.itemsize)
     scratch = _aligned(size, x.dtype)
-    passes = _float_passes if plan.real is not None else _integer_passes
-    # Nothing meant to be kept raises a flag; signaling NaNs and elements beyond the range may.
+    # Only elements that are replaced afterwards can raise a flag.
     with np.errstate(all="ignore"):
         for start in range(0, x.size, size or 1):
-            part, result = x[start : start + size], out[start : start + size]
-            work = scratch[: part.size]
-            np.bitwise_and(part, plan.magnitude, work)
-            if np.maximum.reduce(work) < plan.limit:
-                passes(part, result, work, plan)
-                continue
-            at = np.flatnonzero(work >= plan.limit)
-            beyond = round_patterns(part[at], p)
-            passes(part, result, work, plan)
-            result[at] = beyond
+            part = x[start : start + size]
+            _round_chunk(part, out[start : start + size], scratch[: part.size], p, plan)
 
 
-def _float_passes(x: NDArray[Any], out: NDArray[Any], work: NDArray[Any], plan: Plan) -> None:
-    """`work` holds the magnitudes."""
+def _round_chunk(x: Array, out: Array, work: Array, p: Params, plan: Plan) -> None:
+    np.bitwise_and(x, plan.magnitude, work)
+    peak = np.maximum.reduce(work)
+    at = None
+    if peak >= plan.general:
+        at = np.flatnonzero(work >= plan.general)
+        replacements = round_patterns(x[at], p)
+    if plan.real is None:
+        _integer_passes(x, out, work, plan)
+    else:
+        _float_passes(x.view(plan.real), out.view(plan.real), work, plan)
+        if peak >= plan.limit:
+            out.view(plan.real).clip(plan.lowest, plan.highest, out.view(plan.real))
+    if at is not None:
+        out[at] = replacements
+
+
+def _float_passes(x: Array, out: Array, work: Array, plan: Plan) -> None:
+    """`work` holds the magnitudes, and later the last places."""
     np.bitwise_and(work, plan.exponents, work)
     work.clip(plan.first, plan.last, work)
     np.subtract(work, plan.precision, work)
-    assert plan.real is not None
-    values, quantum = out.view(plan.real), work.view(plan.real)
-    np.divide(x.view(plan.real), quantum, values)
-    np.rint(values, values)
-    np.multiply(values, quantum, values)
+    quantum = work.view(plan.real)
+    np.divide(x, quantum, out)
+    np.rint(out, out)
+    np.multiply(out, quantum, out)
     if plan.drops_zero_sign:
-        np.add(values, 0, values)
+        np.add(out, 0, out)
 
 
-def _integer_passes(x: NDArray[Any], out: NDArray[Any], work: NDArray[Any], plan: Plan) -> None:
+def _integer_passes(x: Array, out: Array, work: Array, plan: Plan) -> None:
     np.right_shift(x, plan.shift, work)
     np.bitwise_and(work, plan.one, work)
     np.add(work, plan.half, work)
@@ -134,7 +153,7 @@ def _integer_passes(x: NDArray[Any], out: NDArray[Any], work: NDArray[Any], plan
     np.bitwise_and(out, plan.high, out)
 
 
-def _aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
     raw = np.empty(size * dtype.itemsize + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size * dtype.itemsize].view(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ BLOCKS = 8192
 _LONG_ROW = 1 << 14
 _ELEMENTS = 1 << 14
 _INDICES = 1 << 64
+_WORD = 1 << 32
 
 _LOW = np.array(0xFFFFFFFF, np.uint64)
 _HALF = np.array(32, np.uint64)
@@ -44,17 +46,16 @@ def fill_lanes(out: NDArray[Any], key: Key, first: int) -> None:
 def _run(out: NDArray[Any], key: Key, index: int) -> None:
     """Lanes of the consecutive global indices from `index` on, modulo 2**64."""
     per = 16 // out.itemsize
-    block, skip = divmod(index, per)
     done = 0
     while done < out.size:
-        count = min(BLOCKS * per - skip, out.size - done)
-        blocks = np.arange(-(-(skip + count) // per), dtype=np.uint64)
-        blocks += np.uint64(block)
-        blocks &= np.uint64(_INDICES // per - 1)
-        lanes = _lanes(blocks, key, out.itemsize)
-        out[done : done + count] = lanes[skip : skip + count]
-        done += count
-        block, skip = (block + BLOCKS) % (_INDICES // per), 0
+        block, skip = divmod((index + done) % _INDICES, per)
+        # Up to where the block number's high word changes: round 1 is cheaper for one such word.
+        count = min(BLOCKS, _WORD - block % _WORD, -(-(skip + out.size - done) // per))
+        low = np.arange(block % _WORD, block % _WORD + count, dtype=np.uint64)
+        lanes = _lanes(low, np.uint64(block // _WORD), key, out.itemsize)[skip:]
+        part = out[done : done + lanes.size]
+        part[:] = lanes[: part.size]
+        done += part.size
 
 
 def _gather(out: NDArray[Any], key: Key, first: int) -> None:
@@ -64,20 +65,21 @@ def _gather(out: NDArray[Any], key: Key, first: int) -> None:
     column = first % key.row_length
     local = np.arange(column, column + out.size, dtype=np.uint64)
     row, within = np.divmod(local, np.uint64(key.row_length))
-    start = np.uint64(key.index(first - column))
-    index = start + row * np.uint64(key.row_stride) + within
+    index = row * np.uint64(key.row_stride) + within
+    index += np.uint64(key.index(first - column))
     block, place = np.divmod(index, np.uint64(per))
     new = np.empty(out.size, np.bool_)
     new[:1] = True
     np.not_equal(block[1:], block[:-1], new[1:])
-    lanes = _lanes(block[new], key, out.itemsize).reshape(-1, per)
+    block = block[new]
+    lanes = _lanes(block & _LOW, block >> _HALF, key, out.itemsize).reshape(-1, per)
     out[:] = lanes[np.cumsum(new) - 1, place]
 
 
-def _lanes(blocks: Words, key: Key, size: int) -> NDArray[Any]:
+def _lanes(low: Words, high: Words | np.uint64, key: Key, size: int) -> NDArray[Any]:
     """The lanes, `size` bytes each, of whole blocks of the key's stream, in order."""
-    pairs = np.empty((blocks.size, 2), "<u8")
-    c0, c1, c2, c3 = _philox(blocks, key)
+    pairs = np.empty((low.size, 2), "<u8")
+    c0, c1, c2, c3 = _philox(low, high, key)
     np.left_shift(c1, _HALF, c1)
     np.bitwise_or(c0, c1, pairs[:, 0])
     np.left_shift(c3, _HALF, c3)
@@ -85,24 +87,44 @@ def _lanes(blocks: Words, key: Key, size: int) -> NDArray[Any]:
     return pairs.view(f"<u{size}").reshape(-1)
 
 
-def _philox(blocks: Words, key: Key) -> tuple[Words, Words, Words, Words]:
-    """`fpemu.philox.words` for an array of block numbers; 32-bit words held in 64 bits."""
-    c0, c1 = blocks & _LOW, blocks >> _HALF
-    c2 = np.full_like(blocks, key.stream & 0xFFFFFFFF)
-    c3 = np.full_like(blocks, key.stream >> 32)
-    p0, p1 = np.empty_like(blocks), np.empty_like(blocks)
-    k0, k1 = key.seed & 0xFFFFFFFF, key.seed >> 32
-    for _ in range(philox.ROUNDS):
+def _philox(low: Words, high: Words | np.uint64, key: Key) -> tuple[Words, Words, Words, Words]:
+    """`fpemu.philox.words` for blocks given as the low and the high word of their numbers.
+
+    Words are held in 64 bits; the second and fourth result have more above, to be shifted out.
+    """
+    keys = _round_keys(key.seed)
+    c0: Words = low
+    c1: Any = high
+    c2: Any = np.uint64(key.stream & 0xFFFFFFFF)
+    c3: Any = np.uint64(key.stream >> 32)
+    # Words that are the same for all blocks stay scalars for the first two rounds.
+    for k0, k1 in keys[:2]:
+        p0, p1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
+        c0, c2 = (p1 >> _HALF ^ c1 ^ k0) & _LOW, (p0 >> _HALF ^ c3 ^ k1) & _LOW
+        c1, c3 = p1, p0
+    p0, p1 = np.empty_like(low), np.empty_like(low)
+    c3 = np.broadcast_to(c3, low.shape).copy()
+    for k0, k1 in keys[2:]:
         np.multiply(c0, _MULTIPLIER_0, p0)
         np.multiply(c2, _MULTIPLIER_1, p1)
         np.right_shift(p1, _HALF, c0)
         np.bitwise_xor(c0, c1, c0)
-        np.bitwise_xor(c0, np.uint64(k0), c0)
-        np.bitwise_and(p1, _LOW, c1)
+        np.bitwise_xor(c0, k0, c0)
+        np.bitwise_and(c0, _LOW, c0)
         np.right_shift(p0, _HALF, c2)
         np.bitwise_xor(c2, c3, c2)
-        np.bitwise_xor(c2, np.uint64(k1), c2)
-        np.bitwise_and(p0, _LOW, c3)
-        k0 = k0 + philox.WEYL_0 & 0xFFFFFFFF
-        k1 = k1 + philox.WEYL_1 & 0xFFFFFFFF
+        np.bitwise_xor(c2, k1, c2)
+        np.bitwise_and(c2, _LOW, c2)
+        # The low halves of the products are the new words; what is above is masked off later.
+        c1, p1, c3, p0 = p1, c1, p0, c3
     return c0, c1, c2, c3
+
+
+@lru_cache(maxsize=64)
+def _round_keys(seed: int) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    keys = []
+    for _ in range(philox.ROUNDS):
+        keys.append((np.array(k0, np.uint64), np.array(k1, np.uint64)))
+        k0, k1 = k0 + philox.WEYL_0 & 0xFFFFFFFF, k1 + philox.WEYL_1 & 0xFFFFFFFF
+    return keys

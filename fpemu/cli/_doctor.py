@@ -96,12 +96,13 @@ def _subnormals() -> str:
 
 
 def _values() -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Random patterns, which are spread over all binades, with the special ones first."""
+    """Special patterns, random ones over all binades, and ones near 1 with many ties."""
     patterns = np.random.default_rng(SEED).integers(0, 1 << 32, 500, dtype=np.uint32)
     special = [0, 1, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000]
     patterns[: 2 * len(special)] = special + [pattern | 1 << 31 for pattern in special]
-    # Half of the rest is brought near 1, where the small formats are.
+    # Exponents near 1, where the small formats are; in the last hundred few mantissa bits, too.
     patterns[300:] = patterns[300:] & np.uint32(0x87FFFFFF) | np.uint32(0x3C000000)
+    patterns[400:] &= np.uint32(0xFFF80000)
     return patterns.view(np.float32)
 
 

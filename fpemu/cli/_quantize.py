@@ -193,10 +193,11 @@ class Work:
     def _add(self, x: NDArray[Any], q: NDArray[Any]) -> None:
         for first in range(0, x.size, 1 << 16):
             a = x.reshape(-1)[first : first + (1 << 16)].astype(np.float64)
-            d = q.reshape(-1)[first : first + (1 << 16)].astype(np.float64) - a
-            finite = np.isfinite(d)
+            b = q.reshape(-1)[first : first + (1 << 16)].astype(np.float64)
+            finite = np.isfinite(a) & np.isfinite(b)
             if not finite.all():
-                a, d = a[finite], d[finite]
+                a, b = a[finite], b[finite]
+            d = b - a
             self.signal += float(np.dot(a, a))
             self.noise += float(np.dot(d, d))
 

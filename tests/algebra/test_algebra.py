@@ -317,7 +317,7 @@ def last_place(x: Fraction) -> Fraction:
 
 
 def test_products_and_sums_are_the_smallest_grid() -> None:
-    for a, b in PAIRS[:250] + list(product(TINY[::7], TINY[::5])):
+    for a, b in PAIRS[:160] + list(product(TINY[::7], TINY[::5])):
         for grid, points in (
             (a * b, {x * y for x in values(a) for y in values(b)}),
             (a + b, {x + y for x in values(a) for y in values(b)}),
@@ -421,7 +421,7 @@ def test_grids_print_in_full_or_in_short() -> None:
 
 
 def test_dot_accumulator_is_the_narrowest_that_holds_every_partial_sum() -> None:
-    for a, b in PAIRS[400:700]:
+    for a, b in PAIRS[400:550]:
         products = {x * y for x in values(a) for y in values(b)}
         for n in (1, 2, 3, 5, 8, 33):
             found = algebra.dot_accumulator(a, b, n)
@@ -528,7 +528,7 @@ def harmed(x: Fraction, via: Format, dst: Format, mode: Rounding) -> bool:
 
 def test_double_rounding_agrees_with_brute_force() -> None:
     draw = random.Random(4)
-    for _ in range(300):
+    for _ in range(240):
         src, via, dst = (draw.choice(SMALL) for _ in range(3))
         mode = draw.choice(list(Rounding))
         found = algebra.double_rounding(src, via, dst, mode)
@@ -595,7 +595,7 @@ def test_known_double_roundings(
         assert src is None or found in parse(src)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.sampled_from(Rounding), st.integers(0, 30), st.integers(2, 8), st.integers(0, 20))
 def test_going_through_a_wider_format_of_the_same_range(
     mode: Rounding, extra: int, m: int, cut: int
@@ -612,7 +612,7 @@ def test_going_through_a_wider_format_of_the_same_range(
 
 
 def test_double_rounding_without_a_middle_is_harmless() -> None:
-    for fmt in random.sample(SMALL, 15):
+    for fmt in random.sample(SMALL, 7):
         for mode in Rounding:
             assert algebra.double_rounding(None, fmt, fmt, mode) is None, (fmt, mode)
 

