@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fpemu.describe import diff as diff
     from fpemu.describe import explain as explain
     from fpemu.formats import Format as Format
-    from fpemu.formats import Special as Special
     from fpemu.formats import Specials as Specials
     from fpemu.formats import Subnormals as Subnormals
     from fpemu.keys import Key as Key
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from fpemu.rounding import PseudoNoise as PseudoNoise
     from fpemu.rounding import Rounding as Rounding
     from fpemu.rounding import Stochastic as Stochastic
+    from fpemu.values import Special as Special
 
 # Where each public name lives; loaded on first use, so that `import fpemu` costs nothing.
 _HOME = {
@@ -42,7 +42,7 @@ _HOME = {
     "PseudoNoise": "rounding",
     "Report": "metrics",
     "Rounding": "rounding",
-    "Special": "formats",
+    "Special": "values",
     "Specials": "formats",
     "Stochastic": "rounding",
     "Subnormals": "formats",
@@ -59,7 +59,7 @@ _HOME = {
 }
 _MODULES = ("backends",)
 
-__all__ = [*_HOME, *_MODULES]  # noqa: PLE0604 - names, all of them
+__all__ = [*_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> object:

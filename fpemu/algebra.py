@@ -23,9 +23,10 @@ from __future__ import annotations
 from fpemu.casts import double_rounding, is_exact_cast
 from fpemu.catalog import NAMES
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format, Real, real
+from fpemu.formats import Format
 from fpemu.grids import Accumulator, Grid, dot_accumulator, exact_product, exact_sum
 from fpemu.spans import largest_inside, smallest_containing, span
+from fpemu.values import Real, real
 
 # What `smallest_format_for_noise` chooses from, in the order of preference.
 _NOISE_FORMATS = ("e2m1", "e3m2", "e4m3fn", "e3m4", "bf16", "fp16", "fp32")

@@ -27,6 +27,7 @@ from fpemu.policy import NanRule, Policy, parse_policy
 from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Step, Stochastic, parse_rounding
 
 CHUNK = 1 << 15
+_OVERLAP_WORK: Any = 1 << 16  # candidate solutions to try before calling it an overlap
 _NUMBA_PAYS = 1 << 16  # elements from which loading numba is worth its start
 
 
@@ -56,11 +57,10 @@ class Call(NamedTuple):
     direct: bool  # input and output are patterns of the container itself
 
 
-def rule(
-    fmt: Format | str, rounding: Descriptor | str | None, policy: Policy | str | None
-) -> Rule:
+def rule(fmt: Format | str, rounding: Descriptor | str | None, policy: Policy | str | None) -> Rule:
     """The arguments every verb shares, parsed. Errors: as the three parsers."""
-    return _hashed(_cached_rule, fmt, rounding, policy)
+    chosen: Rule = _hashed(_cached_rule, fmt, rounding, policy)
+    return chosen
 
 
 def _hashed(function: Any, *arguments: Any) -> Any:
@@ -389,7 +389,7 @@ def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if same and a.itemsize == b.itemsize:
         return True
     try:
-        return not np.shares_memory(a, b, max_work=1 << 16)
+        return not np.shares_memory(a, b, max_work=_OVERLAP_WORK)
     except np.exceptions.TooHardError:
         return False
 
@@ -441,7 +441,8 @@ def pieces(
         return
     source, target = x.dtype, out.dtype
     # Unsigned views, so that the iterator need know nothing of bfloat16.
-    walker = np.nditer(
+    iterate: Any = np.nditer  # its stubs do not know buffered iteration over a list
+    walker = iterate(
         [x.view(dtypes.unsigned(8 * x.itemsize)), out.view(dtypes.unsigned(8 * out.itemsize))],
         flags=["external_loop", "buffered", "zerosize_ok"],
         op_flags=[["readonly", "contig", "aligned"], ["writeonly", "contig", "aligned"]],

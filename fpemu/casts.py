@@ -7,12 +7,13 @@ from fractions import Fraction
 from itertools import pairwise
 
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format, Real, Special, Value, power_of_two, real
+from fpemu.formats import Format
 from fpemu.numerals import last_bit
 from fpemu.policy import Policy
 from fpemu.reference import round_value
 from fpemu.rounding import Descriptor, Rounding, parse_rounding
 from fpemu.spans import span
+from fpemu.values import Real, Special, Value, power_of_two, real
 
 
 def is_exact_cast(src: Format | str, dst: Format | str, specials: bool = False) -> bool:

@@ -8,12 +8,13 @@ from fractions import Fraction
 
 from fpemu.algebra import includes, witness
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format, Real, Special, Value
+from fpemu.formats import Format
 from fpemu.numerals import numeral, with_code
 from fpemu.policy import Policy
 from fpemu.reference import round_value
 from fpemu.rounding import Rounding
 from fpemu.tables import aligned, html_table
+from fpemu.values import Real, Special, Value
 
 # Formats of more bits are compared by a witness, not value by value.
 _ENUMERABLE_BITS = 12

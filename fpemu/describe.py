@@ -9,13 +9,14 @@ from html import escape
 from fpemu.catalog import NAMES
 from fpemu.catalog import format as as_format
 from fpemu.compare import FormatDiff, diff, limits
-from fpemu.formats import Format, Real, Special, Specials, Value, as_value, power_of_two, real
+from fpemu.formats import Format, Specials
 from fpemu.keys import Key, as_key
 from fpemu.numerals import hex_code, numeral, scaled, split_bits, with_code
 from fpemu.policy import NanRule, Policy, parse_policy
 from fpemu.reference import nan_substitute, round_magnitude, round_value
 from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Stochastic, parse_rounding
 from fpemu.tables import aligned, html_table
+from fpemu.values import Real, Special, Value, as_value, power_of_two, real
 
 __all__ = ["Explanation", "FormatDiff", "diff", "explain", "format_html"]
 

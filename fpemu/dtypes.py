@@ -12,8 +12,17 @@ from fpemu.formats import Format
 from fpemu.lowering import BFLOAT16, CONTAINERS, FLOAT16, FLOAT32, FLOAT64, Container
 
 ALLOWED = "float64, float32, float16, bfloat16 (ml_dtypes) or an integer type"
-_UNSIGNED = {8: np.dtype("u1"), 16: np.dtype("u2"), 32: np.dtype("u4"), 64: np.dtype("u8")}
-_FLOATS = {"float16": np.dtype("f2"), "float32": np.dtype("f4"), "float64": np.dtype("f8")}
+_UNSIGNED: dict[int, np.dtype[Any]] = {
+    8: np.dtype("u1"),
+    16: np.dtype("u2"),
+    32: np.dtype("u4"),
+    64: np.dtype("u8"),
+}
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "float16": np.dtype("f2"),
+    "float32": np.dtype("f4"),
+    "float64": np.dtype("f8"),
+}
 
 
 def unsigned(bits: int) -> np.dtype[Any]:
@@ -44,7 +53,8 @@ def dtype_of(container: Container) -> np.dtype[Any]:
             raise ImportError(
                 "dtype 'bfloat16' needs ml_dtypes; install it with pip install 'fpemu[interop]'"
             ) from None
-        return np.dtype(ml_dtypes.bfloat16)
+        dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return dtype
     return _FLOATS[container.name]
 
 
@@ -53,7 +63,7 @@ def as_dtype(name: str, dtype: DTypeLike) -> tuple[np.dtype[Any], Container]:
 
     Errors: TypeError for anything that is not one of the four float dtypes.
     """
-    text = getattr(dtype, "__name__", dtype)
+    text: object = getattr(dtype, "__name__", dtype)
     if text in ("bfloat16", "bf16"):
         return dtype_of(BFLOAT16), BFLOAT16
     try:

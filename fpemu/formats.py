@@ -21,11 +21,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from fpemu import ladder
 from fpemu.choices import member
+from fpemu.values import (
+    Real,
+    Special,
+    Value,
+    as_value,
+    exponent_of,
+    power_of_two,
+    real,
+)
 
 if TYPE_CHECKING:
     from fpemu.algebra import Grid
@@ -69,70 +79,6 @@ class Subnormals(StrEnum):
     GRADUAL = "gradual"
     FLUSH = "flush"
     NONE = "none"
-
-
-class Special(Enum):
-    """The values of a format that are not numbers with an exact fraction."""
-
-    NAN = "nan"
-    POS_INF = "inf"
-    NEG_INF = "-inf"
-    NEG_ZERO = "-0"
-
-    def __repr__(self) -> str:
-        return self.value
-
-
-Value: TypeAlias = Fraction | Special
-Real: TypeAlias = float | Fraction
-
-
-def real(value: Fraction) -> Real:
-    """`value` as a float where float64 holds it exactly, unchanged otherwise."""
-    try:
-        as_float = float(value)
-    except OverflowError:
-        return value
-    return as_float if Fraction(as_float) == value else value
-
-
-def exponent_of(value: Fraction) -> int:
-    """floor(log2(value)) of a positive fraction, exactly."""
-    numerator, denominator = value.numerator, value.denominator
-    guess = numerator.bit_length() - denominator.bit_length()
-    below = numerator < denominator << guess if guess >= 0 else numerator << -guess < denominator
-    return guess - below
-
-
-def power_of_two(exponent: int) -> Fraction:
-    """2**exponent, exactly, for any integer exponent."""
-    return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
-
-
-def as_value(x: object) -> Value:
-    """The exact value of a Python number (int, float, Fraction, NumPy scalar) or a Special.
-
-    Errors: TypeError for anything that is not a real number.
-    """
-    if isinstance(x, Fraction | Special):
-        return x
-    if isinstance(x, bool):
-        raise TypeError(f"x must be a real number, got {x!r}")
-    if isinstance(x, int):
-        return Fraction(x)
-    try:
-        number = float(x)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"x must be a real number, got {type(x).__name__} {x!r}") from None
-    if isinstance(x, str):
-        raise TypeError(f"x must be a real number, got str {x!r}")
-    if number != number:
-        return Special.NAN
-    if number in (float("inf"), float("-inf")):
-        return Special.POS_INF if number > 0 else Special.NEG_INF
-    if number == 0 and str(number).startswith("-"):
-        return Special.NEG_ZERO
-    return Fraction(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,7 +442,7 @@ class Format:
         """Spacing of the values just above 1, None where 1 or its successor is out of range."""
         if 1 not in self or self.max_value == 1:
             return None
-        above = self._after(Fraction(1))
+        above = ladder.after(self, Fraction(1))
         return real(above - 1) if above is not None else None
 
     @property
@@ -544,8 +490,8 @@ class Format:
         Both are x itself where x is a member. Infinities have one neighbour. Errors:
         ValueError for NaN.
         """
-        value = self._finite_or_inf(x)
-        below, above = self._at_or_below(value), self._at_or_above(value)
+        value = ladder.finite_or_infinite(x)
+        below, above = ladder.at_or_below(self, value), ladder.at_or_above(self, value)
         return (
             None if below is None else real(below),
             None if above is None else real(above),
@@ -553,12 +499,12 @@ class Format:
 
     def next_up(self, x: object) -> Real | None:
         """The smallest finite value greater than x, None if there is none."""
-        above = self._after(self._finite_or_inf(x))
+        above = ladder.after(self, ladder.finite_or_infinite(x))
         return None if above is None else real(above)
 
     def next_down(self, x: object) -> Real | None:
         """The largest finite value less than x, None if there is none."""
-        below = self._before(self._finite_or_inf(x))
+        below = ladder.before(self, ladder.finite_or_infinite(x))
         return None if below is None else real(below)
 
     def ulp(self, x: object) -> Real:
@@ -567,7 +513,7 @@ class Format:
         Below the smallest normal (and at zero) it is the smallest positive value's spacing.
         Errors: ValueError for NaN and infinities.
         """
-        value = self._finite_or_inf(x)
+        value = ladder.finite_or_infinite(x)
         if isinstance(value, Special):
             raise ValueError(f"x must be finite, got {x!r}")
         return real(power_of_two(self.step_exponent(abs(value))))
@@ -581,58 +527,6 @@ class Format:
         if self._flushes and magnitude < power_of_two(self.emin):
             return self.emin
         return binade - self.mantissa_bits
-
-    def _finite_or_inf(self, x: object) -> Value:
-        value = as_value(x)
-        if value is Special.NAN:
-            raise ValueError("x must not be NaN")
-        return Fraction(0) if value is Special.NEG_ZERO else value
-
-    def _at_or_below(self, x: Value) -> Fraction | None:
-        """The largest finite value <= x."""
-        if x is Special.NEG_INF:
-            return None
-        if x is Special.POS_INF or x >= self.max_value:  # type: ignore[operator]
-            return self.max_value
-        assert isinstance(x, Fraction)
-        if x < self.lowest_value:
-            return None
-        step = power_of_two(self.step_exponent(abs(x)))
-        below = (x // step) * step
-        return below if below in self else self._before_grid(x)
-
-    def _before_grid(self, x: Fraction) -> Fraction | None:
-        # Only where zero is missing does the step rule leave the value set.
-        return None if x < self.smallest_positive else self.smallest_positive
-
-    def _at_or_above(self, x: Value) -> Fraction | None:
-        """The smallest finite value >= x."""
-        if x is Special.POS_INF:
-            return None
-        if x is Special.NEG_INF or x <= self.lowest_value:  # type: ignore[operator]
-            return self.lowest_value
-        assert isinstance(x, Fraction)
-        if x > self.max_value:
-            return None
-        step = power_of_two(self.step_exponent(abs(x)))
-        above = -((-x) // step) * step
-        return above if above in self else self.smallest_positive
-
-    def _after(self, x: Value) -> Fraction | None:
-        above = self._at_or_above(x)
-        if above is None or isinstance(x, Special) or above > x:
-            return above
-        return self._at_or_above(x + self._nudge(x)) if x < self.max_value else None
-
-    def _before(self, x: Value) -> Fraction | None:
-        below = self._at_or_below(x)
-        if below is None or isinstance(x, Special) or below < x:
-            return below
-        return self._at_or_below(x - self._nudge(x)) if x > self.lowest_value else None
-
-    def _nudge(self, x: Fraction) -> Fraction:
-        # Less than any gap next to x, on either side of a binade's edge.
-        return power_of_two(self.step_exponent(abs(x)) - 2)
 
     # -------------------------------------------------------------- spellings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 DRAWS = 1 << 16
 
 
-@lru_cache(maxsize=None)
+@cache
 def table() -> NDArray[np.float32]:
     """The 65536 noise values by draw, read-only: entry u is the float32 nearest to half the
     standard normal quantile at ``(u + 1/2) / 2**16``.

@@ -7,17 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from fpemu.catalog import format as as_format
-from fpemu.formats import (
-    MAX_MANTISSA_BITS,
-    Format,
-    Real,
-    Special,
-    as_value,
-    power_of_two,
-    real,
-)
+from fpemu.formats import MAX_MANTISSA_BITS, Format
 from fpemu.numerals import last_bit, numeral
 from fpemu.spans import Span, smallest_containing, span
+from fpemu.values import Real, Special, as_value, power_of_two, real
 
 
 @dataclass(frozen=True, slots=True)

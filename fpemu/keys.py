@@ -79,9 +79,7 @@ def as_key(key: Key | int) -> Key:
     if isinstance(key, Key):
         return key
     if isinstance(key, bool) or not hasattr(key, "__index__"):
-        raise TypeError(
-            f"key must be a Key or an int seed, got {type(key).__name__} {key!r}"
-        )
+        raise TypeError(f"key must be a Key or an int seed, got {type(key).__name__} {key!r}")
     return Key(key.__index__())
 
 

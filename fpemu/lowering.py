@@ -23,9 +23,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fpemu import reference
-from fpemu.formats import Format, Special, Specials, Subnormals, Value, power_of_two
+from fpemu.formats import Format, Specials, Subnormals
 from fpemu.policy import Policy
 from fpemu.rounding import Rounding, Stochastic, Variant
+from fpemu.values import Special, Value, power_of_two
 
 
 class Mode(IntEnum):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,8 +134,9 @@ def _add_noise(
     start = (piece.batch * rows + piece.rows.start) * columns + piece.columns.start
     with np.errstate(over="ignore"):
         if w.shape[1] == columns:
-            flat = (a.reshape(-1) for a in (w, noisy, steps))
-            engine.add_noise(*flat, noise.noise, key, start)
+            engine.add_noise(
+                w.reshape(-1), noisy.reshape(-1), steps.reshape(-1), noise.noise, key, start
+            )
             return
         for row in range(w.shape[0]):
             engine.add_noise(
@@ -227,8 +229,8 @@ def _exact_exp2_of_one_minus(b: Fraction) -> np.float32:
     """Nearest float32 to 2**(1 - b): compare the midpoint's power with a power of two."""
     guess = np.float32(2.0 ** float(1 - b))
     candidates = [np.nextafter(guess, np.float32(0)), guess, np.nextafter(guess, np.float32(99))]
-    best = candidates[0]
-    for low, high in zip(candidates, candidates[1:], strict=False):
+    best: np.float32 = candidates[0]
+    for low, high in pairwise(candidates):
         middle = (Fraction(float(low)) + Fraction(float(high))) / 2
         if _power_exceeds(1 - b, middle):
             best = high
@@ -296,4 +298,3 @@ def _refuse_flushing() -> None:
             "this thread flushes subnormals to zero, which would change the results; "
             "reset the floating-point mode before pseudo rounding"
         )
-

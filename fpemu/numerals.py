@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 
-from fpemu.formats import Format, Real, Special, Specials, Value, exponent_of, power_of_two, real
+from fpemu.formats import Format, Specials
+from fpemu.values import Real, Special, Value, exponent_of, power_of_two, real
 
 
 def numeral(value: Real | Special) -> str:

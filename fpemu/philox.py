@@ -14,9 +14,7 @@ ROUNDS = 10
 _MASK = 0xFFFFFFFF
 
 
-def philox(
-    counter: tuple[int, int, int, int], key: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
     """The four 32-bit words of one block; `counter` and `key` are 32-bit words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key

@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpemu.arrays import encode
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format, Special
+from fpemu.formats import Format
 from fpemu.metrics import ulps_at
 from fpemu.numerals import numeral
 from fpemu.policy import Policy
+from fpemu.values import Special
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -79,13 +79,9 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.overflow is not None:
-            object.__setattr__(
-                self, "overflow", member(Overflow, "overflow", self.overflow)
-            )
+            object.__setattr__(self, "overflow", member(Overflow, "overflow", self.overflow))
         object.__setattr__(self, "nan", member(NanRule, "nan", self.nan))
-        object.__setattr__(
-            self, "zero_sign", member(ZeroSign, "zero_sign", self.zero_sign)
-        )
+        object.__setattr__(self, "zero_sign", member(ZeroSign, "zero_sign", self.zero_sign))
         if self.nan_in_values and self.nan is NanRule.ERROR:
             raise ValueError("nan_in_values needs a nan rule other than 'error'")
 
@@ -205,9 +201,7 @@ PRESETS: dict[str, Preset] = {
 _DEFAULT = Policy()
 
 
-def parse_policy(
-    policy: Policy | str | None, fmt: Format
-) -> tuple[Rounding | None, Policy]:
+def parse_policy(policy: Policy | str | None, fmt: Format) -> tuple[Rounding | None, Policy]:
     """The policy meant, and the rounding that comes with it (presets only, else None).
 
     `policy` is a Policy, the name of an overflow rule or of a preset, or None for the format's
@@ -218,9 +212,7 @@ def parse_policy(
     if isinstance(policy, Policy):
         return None, policy
     if not isinstance(policy, str):
-        raise TypeError(
-            f"policy must be a Policy or a str, got {type(policy).__name__} {policy!r}"
-        )
+        raise TypeError(f"policy must be a Policy or a str, got {type(policy).__name__} {policy!r}")
     name = policy.strip().lower()
     if name in PRESETS:
         return PRESETS[name].choose(fmt)

@@ -9,16 +9,7 @@ from fractions import Fraction
 from math import floor
 
 from fpemu.catalog import format as as_format
-from fpemu.formats import (
-    Format,
-    Special,
-    Specials,
-    Subnormals,
-    Value,
-    as_value,
-    exponent_of,
-    power_of_two,
-)
+from fpemu.formats import Format, Specials, Subnormals
 from fpemu.keys import Key, as_key
 from fpemu.policy import NanRule, Overflow, Policy, ZeroSign, parse_policy
 from fpemu.rounding import (
@@ -30,6 +21,7 @@ from fpemu.rounding import (
     Variant,
     parse_rounding,
 )
+from fpemu.values import Special, Value, as_value, exponent_of, power_of_two
 
 HALF = Fraction(1, 2)
 
@@ -62,11 +54,11 @@ def goes_away(
         case Rounding.TO_ODD:
             return nu > 0 and not odd
         case Stochastic(bits, Variant.A):
-            return floor(nu * 2**bits) + draw >= 2**bits
+            return floor(nu * (1 << bits)) + draw >= 1 << bits
         case Stochastic(bits, Variant.B):
-            return floor(nu * 2 ** (bits + 1)) + 2 * draw + 1 >= 2 ** (bits + 1)
+            return floor(nu * (2 << bits)) + 2 * draw + 1 >= 2 << bits
         case Stochastic(bits, Variant.C):
-            return nearest_even(nu * 2**bits) + draw >= 2**bits
+            return nearest_even(nu * (1 << bits)) + draw >= 1 << bits
         case Stochastic(_, Variant.EQUAL):
             return nu > 0 and draw == 1
     raise TypeError(f"rounding must be deterministic or stochastic, got {rounding!r}")
@@ -88,9 +80,7 @@ def round_magnitude(
     code = below + ((binade - fmt.emin) << fmt.mantissa_bits)
     if fmt.subnormals is Subnormals.NONE:
         code -= 1 << fmt.mantissa_bits
-    odd = (
-        bool(code & 1) and not flushing
-    )  # under flush zero counts as even, min normal as odd
+    odd = bool(code & 1) and not flushing  # under flush zero counts as even, min normal as odd
     away = goes_away(rounding, steps - below, odd, negative, draw)
     rounded = (below + away) * power_of_two(quantum)
     return rounded if fmt.has_zero else max(rounded, fmt.smallest_positive)
@@ -105,9 +95,7 @@ def without_infinity(fmt: Format, policy: Policy, negative: bool) -> Value:
     return fmt.lowest_value if negative else fmt.max_value
 
 
-def overflow(
-    fmt: Format, rounding: Rounding | Stochastic, policy: Policy, negative: bool
-) -> Value:
+def overflow(fmt: Format, rounding: Rounding | Stochastic, policy: Policy, negative: bool) -> Value:
     """The result of a finite value whose rounded magnitude is beyond the range."""
     largest = fmt.lowest_value if negative else fmt.max_value
     inward = (
@@ -161,11 +149,7 @@ def zero(fmt: Format, policy: Policy, negative: bool, from_input: bool) -> Value
     dropped = policy.zero_sign is ZeroSign.DROP or (
         policy.zero_sign is ZeroSign.DROP_INPUT and from_input
     )
-    return (
-        Special.NEG_ZERO
-        if negative and fmt.has_negative_zero and not dropped
-        else Fraction(0)
-    )
+    return Special.NEG_ZERO if negative and fmt.has_negative_zero and not dropped else Fraction(0)
 
 
 def negative_in_unsigned(fmt: Format, policy: Policy) -> Value:
@@ -228,15 +212,9 @@ def quantize_scalar(
     """
     target = as_format(fmt)
     preset, chosen = parse_policy(policy, target)
-    mode = (
-        parse_rounding(rounding)
-        if rounding is not None
-        else preset or Rounding.NEAREST_EVEN
-    )
+    mode = parse_rounding(rounding) if rounding is not None else preset or Rounding.NEAREST_EVEN
     if isinstance(mode, PseudoNoise):
-        raise TypeError(
-            "rounding must round a single value; pseudo rounding works on arrays"
-        )
+        raise TypeError("rounding must round a single value; pseudo rounding works on arrays")
     draw = 0
     if isinstance(mode, Stochastic):
         if key is None:
@@ -257,6 +235,4 @@ def noise_value(noise: Noise, draw: int) -> Fraction:
             return Fraction(-size if draw >> 15 else size)
         case Noise.UNIFORM:
             return Fraction(2 * draw + 1 - (1 << 16), 1 << 17)
-    raise ValueError(
-        f"noise must be 'rounded_gaussian' or 'uniform', got {str(noise)!r}"
-    )
+    raise ValueError(f"noise must be 'rounded_gaussian' or 'uniform', got {str(noise)!r}")

@@ -77,9 +77,7 @@ class Stochastic:
 
     def __post_init__(self) -> None:
         if isinstance(self.bits, bool) or not isinstance(self.bits, int):
-            raise TypeError(
-                f"bits must be an int, got {type(self.bits).__name__} {self.bits!r}"
-            )
+            raise TypeError(f"bits must be an int, got {type(self.bits).__name__} {self.bits!r}")
         object.__setattr__(self, "variant", member(Variant, "variant", self.variant))
         if self.variant is Variant.EQUAL:
             object.__setattr__(self, "bits", 1)
@@ -95,11 +93,7 @@ class Stochastic:
         if self.variant is Variant.EQUAL:
             return "stochastic:equal"
         suffix = "" if self.variant is Variant.A else f":{self.variant}"
-        return (
-            "stochastic"
-            if not suffix and self.bits == 32
-            else f"stochastic:{self.bits}{suffix}"
-        )
+        return "stochastic" if not suffix and self.bits == 32 else f"stochastic:{self.bits}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +130,7 @@ class PseudoNoise:
         if len(block) != 2 or not all(
             isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in block
         ):
-            raise ValueError(
-                f"block must be (rows, columns) of at least 1, got {self.block!r}"
-            )
+            raise ValueError(f"block must be (rows, columns) of at least 1, got {self.block!r}")
         object.__setattr__(self, "block", block)
         if self.step is Step.ULP and self.bits is not None:
             raise ValueError(f"bits must be None with step='ulp', got {self.bits}")
@@ -193,9 +185,7 @@ def _parse(text: str) -> Descriptor:
             if rest == ["equal"]:
                 return Stochastic(variant=Variant.EQUAL)
             bits = int(rest[0]) if rest else 32
-            return Stochastic(
-                bits, Variant(rest[1].upper()) if len(rest) == 2 else Variant.A
-            )
+            return Stochastic(bits, Variant(rest[1].upper()) if len(rest) == 2 else Variant.A)
         if head in _NOISES and 1 <= len(rest) <= 2:
             if rest == ["ulp"]:
                 return PseudoNoise(_NOISES[head], step=Step.ULP)
@@ -203,9 +193,7 @@ def _parse(text: str) -> Descriptor:
             if len(rest) == 2:
                 rows, _, columns = rest[1].rpartition("x")
                 block = (int(rows or 1), int(columns))
-            return PseudoNoise(
-                _NOISES[head], None if rest[0] == "?" else float(rest[0]), block
-            )
+            return PseudoNoise(_NOISES[head], None if rest[0] == "?" else float(rest[0]), block)
     except ValueError as error:
         raise ValueError(f"rounding {text!r}: {error}; allowed: {SPELLINGS}") from None
     raise ValueError(f"rounding must be one of {SPELLINGS}; got {text!r}")

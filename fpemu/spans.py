@@ -17,15 +17,8 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from fpemu.formats import (
-    MAX_BITS,
-    MAX_EXPONENT_BITS,
-    Format,
-    Specials,
-    Subnormals,
-    exponent_of,
-    power_of_two,
-)
+from fpemu.formats import MAX_BITS, MAX_EXPONENT_BITS, Format, Specials, Subnormals
+from fpemu.values import exponent_of, power_of_two
 
 
 class Span(NamedTuple):

@@ -14,7 +14,7 @@ it cannot run here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeAlias
@@ -101,7 +101,7 @@ def get(name: str) -> Backend:
     return _loaded[name]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _registered() -> dict[str, Callable[[], Callable[[], Backend]]]:
     return {entry.name: entry.load for entry in entry_points(group="fpemu.backends")}
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -214,7 +215,7 @@ def _share(part: Callable[[int, int], None], size: int) -> None:
         return
     share = -(-size // threads // 64) * 64
     edges = [*(share * i for i in range(threads)), size]
-    others = [_workers().submit(part, a, b) for a, b in zip(edges[1:], edges[2:], strict=False)]
+    others = [_workers().submit(part, a, b) for a, b in pairwise(edges[1:])]
     try:
         part(edges[0], edges[1])
     finally:
@@ -225,7 +226,7 @@ def _share(part: Callable[[int, int], None], size: int) -> None:
 def _workers() -> ThreadPoolExecutor:
     global _pool
     if _pool is None:
-        workers = max(numba.config.NUMBA_NUM_THREADS - 1, 1)
+        workers = max(numba.get_num_threads() - 1, os.cpu_count() or 1)
         _pool = ThreadPoolExecutor(workers, thread_name_prefix="fpemu")
     return _pool
 

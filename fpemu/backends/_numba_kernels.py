@@ -10,22 +10,25 @@ is laid out here (`FIELDS`), because numba's cache looks only at the file of the
 """
 
 # Numba specialises these functions by their argument types, which annotations cannot name.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 from __future__ import annotations
 
 from typing import Any
 
+import numba
+import numba.extending
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import types
+
+intrinsic: Any = numba.extending.intrinsic
 
 # ------------------------------------------------------------------ intrinsics
 
 
 def _binary(name: str) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def operation(context, a, b):
         def codegen(_, builder, signature, args):
             return getattr(builder, name)(*args)
@@ -46,7 +49,7 @@ shr = _binary("lshr")
 
 
 def _choose(comparison: str) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def operation(context, a, b):
         def codegen(_, builder, signature, args):
             return builder.select(builder.icmp_unsigned(comparison, *args), *args)
@@ -60,7 +63,7 @@ umax = _choose(">")
 umin = _choose("<")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def like(context, reference, value):
     """`value` truncated or zero-extended to the type of `reference`."""
 
@@ -74,7 +77,7 @@ def like(context, reference, value):
     return reference(reference, value), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lift(context, a):
     """A 16-bit pattern as uint32; wider ones as they are."""
 
@@ -85,7 +88,7 @@ def lift(context, a):
     return (types.uint64 if a.bitwidth == 64 else types.uint32)(a), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def leading_bit(context, a):
     """Position of the highest set bit; the width - 1 wraps around for 0."""
 
@@ -97,7 +100,7 @@ def leading_bit(context, a):
     return a(a), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def as_float(context, a):
     def codegen(_, builder, signature, args):
         single = signature.args[0].bitwidth == 32
@@ -106,7 +109,7 @@ def as_float(context, a):
     return (types.float32 if a.bitwidth == 32 else types.float64)(a), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def as_bits(context, a):
     def codegen(_, builder, signature, args):
         return builder.bitcast(args[0], ir.IntType(signature.args[0].bitwidth))
@@ -133,20 +136,20 @@ FIELDS = (
 
 VARIANT_A, VARIANT_B, VARIANT_C, VARIANT_EQUAL = range(4)
 
-_KERNEL = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
-kernel = njit(**_KERNEL)
-inner = njit(forceinline=True, **_KERNEL)
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+kernel: Any = numba.njit(**_OPTIONS)
+inner: Any = numba.njit(forceinline=True, **_OPTIONS)
 
 # -------------------------------------------------- nearest even, fast kernels
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _unaligned(out):
     """Elements to do first, so that a long rest is written in whole cache lines."""
     return min(np.int64(-out.ctypes.data % 64) // out.itemsize, out.size)
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def nearest_even_by_addition(x, out, p):
     """`_by_addition`, the unaligned head first."""
     saturates, bare_zero = p[OVER_POS] == p[MAX_POS], p[TINY_NEG] == 0
@@ -161,7 +164,7 @@ def nearest_even_by_addition(x, out, p):
             _by_addition(piece, place, p, False, False)
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _by_addition(x, out, p, bare_zero, saturates):
     """Adding and subtracting 2**(e + mc - m) makes the hardware round |x| to the grid.
 
@@ -190,7 +193,7 @@ def _by_addition(x, out, p, bare_zero, saturates):
         out[i] = nan if a >= nan_from else r
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def nearest_even_by_carry(x, out, p):
     """`_by_carry`, the unaligned head first."""
     head = _unaligned(out)
@@ -198,7 +201,7 @@ def nearest_even_by_carry(x, out, p):
         _by_carry(x[begin:end], out[begin:end], p)
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _by_carry(x, out, p):
     """Half an ulp added to the pattern, for formats with the container's own exponent range."""
     z = x[0]
@@ -221,7 +224,7 @@ def _by_carry(x, out, p):
 PAIRS = 1024
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def nearest_even_bfloat16_pairs(x, out, halves, p):
     """bfloat16 patterns two by two in a uint32, each half rounded as a float32 by addition.
 
@@ -229,7 +232,6 @@ def nearest_even_bfloat16_pairs(x, out, halves, p):
     loop.
     """
     z = x[0]
-    one = like(z, 1)
     high, sixteen = like(z, 0x7FFF0000), like(z, 16)
     infinity = like(z, 0x7F800000)
     limit = shl(like(z, p[LIMIT_POS]), sixteen)
@@ -275,7 +277,7 @@ def nearest_even_bfloat16_pairs(x, out, halves, p):
 # --------------------------------------------------------- the general kernel
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _edge_record(z, p):
     """The result patterns of `_edges`, read once before a loop."""
     return (
@@ -286,7 +288,7 @@ def _edge_record(z, p):
     )  # fmt: skip
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _edges(a, negative, r, record):
     """Rounded magnitude `r` of input magnitude `a` to the result, edges last."""
     (
@@ -308,7 +310,7 @@ def _edges(a, negative, r, record):
     return nan if a > infinity else result
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _grid_record(z, p):
     """The format parameters of `_locate`, read once before a loop."""
     return (
@@ -317,7 +319,7 @@ def _grid_record(z, p):
     )  # fmt: skip
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _locate(a, record, deep):
     """(sig, drop, lead field): the significand, the bits to drop, the unbounded exponent field."""
     mc, m, shift, quantum_field, emin_bits = record
@@ -330,7 +332,7 @@ def _locate(a, record, deep):
     return sig, drop, add(sub(lead, mc), field)
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _round_loop(x, out, p, deep):
     z = lift(x[0])
     one, zero, mc = like(z, 1), like(z, 0), like(z, p[MC])
@@ -362,7 +364,7 @@ def _round_loop(x, out, p, deep):
         out[i] = like(out[i], _edges(a, negative, r, edges))
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def round_any(x, out, p):
     """Every deterministic mode, format and policy; uint16, uint32 or uint64 patterns."""
     if p[DEEP]:
@@ -376,7 +378,7 @@ def round_any(x, out, p):
 CHUNK = 2048  # elements drawn at a time, so that words and lanes stay in the first-level cache
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _draw(pairs, start, count, lanes_log2, seed, stream):
     """Fill `pairs` with the blocks of elements start.. start + count - 1; where they begin.
 
@@ -405,7 +407,7 @@ def _draw(pairs, start, count, lanes_log2, seed, stream):
     return skipped
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _run(k, done, size):
     """(global index, length) of the longest run of consecutive indices from element `done`."""
     local = add(k[5], np.uint64(done))
@@ -418,12 +420,12 @@ def _run(k, done, size):
     return add(add(k[2], mul(row, k[4])), column), np.int64(umin(left, rest))
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _pairs():
     return np.empty(CHUNK // 2 + 16, np.uint64)
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _fill_lanes(out, k, lanes_log2):
     pairs = _pairs()
     lanes = pairs.view(out.dtype)
@@ -436,17 +438,17 @@ def _fill_lanes(out, k, lanes_log2):
         done += count
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def fill_lanes_8(out, k):
     _fill_lanes(out, k, np.uint64(4))
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def fill_lanes_16(out, k):
     _fill_lanes(out, k, np.uint64(3))
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def fill_lanes_32(out, k):
     _fill_lanes(out, k, np.uint64(2))
 
@@ -454,7 +456,7 @@ def fill_lanes_32(out, k):
 # -------------------------------------------------------- stochastic rounding
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _stochastic_a_loop(x, out, lanes, p, lane_bits, deep):
     """Variant A in 32 bits: a carry out of the fraction's top 32 bits plus the draw."""
     z = lift(x[0])
@@ -480,7 +482,7 @@ def _stochastic_a_loop(x, out, lanes, p, lane_bits, deep):
         out[i] = like(out[i], _edges(a, u != a, r, edges))
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _stochastic_a_plain_loop(x, out, lanes, p, lane_bits):
     """Variant A of float32 patterns, for formats that `_numba._is_plain_stochastic` admits.
 
@@ -513,7 +515,7 @@ def _stochastic_a_plain_loop(x, out, lanes, p, lane_bits):
         out[i] = nan if a > infinity else r
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _stochastic_loop(x, out, lanes, p, lane_bits, deep):
     """Every variant in 64 bits: the fraction's top 64 bits (sticky), a rounding term, the draw."""
     z = np.uint64(0)
@@ -551,7 +553,7 @@ def _stochastic_loop(x, out, lanes, p, lane_bits, deep):
         out[i] = like(out[i], _edges(a, u != a, r, edges))
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _stochastic(x, out, p, k, kind, lane_bits, lanes_log2):
     pairs = _pairs()
     lanes = pairs.view(kind)
@@ -576,17 +578,17 @@ def _stochastic(x, out, p, k, kind, lane_bits, lanes_log2):
         done += count
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def stochastic_8(x, out, p, k):
     _stochastic(x, out, p, k, np.uint8, 8, np.uint64(4))
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def stochastic_16(x, out, p, k):
     _stochastic(x, out, p, k, np.uint16, 16, np.uint64(3))
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def stochastic_32(x, out, p, k):
     _stochastic(x, out, p, k, np.uint32, 32, np.uint64(2))
 
@@ -596,7 +598,7 @@ def stochastic_32(x, out, p, k):
 ROUNDED_GAUSSIAN, GAUSSIAN, UNIFORM = range(3)
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def add_noise(w, out, delta, kind, table, k):
     """``w + R * delta``, a product and a sum, each rounded; `w` where the product is zero."""
     pairs = _pairs()
@@ -625,10 +627,10 @@ def add_noise(w, out, delta, kind, table, k):
 # --------------------------------------------------------------------- codes
 
 
-@inner  # type: ignore[untyped-decorator]
+@inner
 def _encode_loop(x, out, p, deep):
     z = np.uint64(0)
-    one, mc, sign, m = like(z, 1), p[MC], p[SIGN], p[M]
+    one, sign, m = like(z, 1), p[SIGN], p[M]
     offset, emin_bits, infinity = p[CODE_OFFSET], p[EMIN_BITS], p[INFINITY]
     code_sign, code_inf, code_nan, twos = p[CODE_SIGN], p[CODE_INF], p[CODE_NAN], p[TWOS] != 0
     wrap, first_normal = sub(shl(code_sign, one), one), shl(one, m)
@@ -650,7 +652,7 @@ def _encode_loop(x, out, p, deep):
         out[i] = like(out[i], code)
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def encode_any(x, out, p):
     """Patterns of members to codes."""
     if p[DEEP]:
@@ -659,7 +661,7 @@ def encode_any(x, out, p):
         _encode_loop(x, out, p, False)
 
 
-@kernel  # type: ignore[untyped-decorator]
+@kernel
 def decode_any(codes, out, p):
     """Codes to patterns, in 64-bit integers."""
     z = np.uint64(0)

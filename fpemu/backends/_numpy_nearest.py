@@ -28,11 +28,11 @@ Array = NDArray[Any]
 class Plan(NamedTuple):
     """Constants of a Params record, 0-d arrays where NumPy takes them; see `plan_for`."""
 
+    dtype: np.dtype[Any]  # what the passes read and write: floats, or the patterns as they are
     limit: int  # magnitudes from here on are beyond the range
-    general: int  # magnitudes from here on are left to `round_patterns`
+    clips: bool  # they become the largest value, NaN excepted
     magnitude: Array
-    # float passes; `real` is None for integer passes
-    real: np.dtype[Any] | None
+    # float passes
     exponents: Array
     first: Array
     last: Array
@@ -65,37 +65,32 @@ def plan_for(p: Params) -> Plan | None:
     ):
         return None
     emin, top = first_field(p), p.infinity >> p.mc
-    real = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}.get(p.width)
-    # A last place far from the container's subnormals: flushing hardware changes nothing.
-    if real is not None and not (p.quantum_field - p.mc >= 3 and emin < top):
-        real = None
-    if real is None and not (emin == 1 and p.shift and keeps_zero_sign):
+    # With a last place far from the container's subnormals, flushing hardware changes nothing.
+    floats = p.width >= 32 and p.quantum_field - p.mc >= 3 and emin < top
+    if not floats and not (emin == 1 and p.shift and keeps_zero_sign):
         return None
+    patterns = np.dtype(f"u{p.width // 8}")
+    dtype = np.dtype(f"f{p.width // 8}") if floats else patterns
     signed = p.code_sign != 0
-    limit = min(p.limit_pos, p.limit_neg) if signed else p.limit_pos
-    clips = (
-        real is not None
-        and p.over_pos == p.inf_pos == p.max_pos
-        and (not signed or p.over_neg == p.inf_neg == p.max_neg | p.sign)
-    )
     low = (1 << p.shift) - 1
-    kind = np.dtype(f"u{p.width // 8}")
 
     def bits(value: int) -> Array:
-        return np.array(value, kind)
+        return np.array(value, patterns)
 
     return Plan(
-        limit=limit,
-        general=p.infinity + 1 if clips else limit,
+        dtype=dtype,
+        limit=min(p.limit_pos, p.limit_neg) if signed else p.limit_pos,
+        clips=floats
+        and p.over_pos == p.inf_pos == p.max_pos
+        and (not signed or p.over_neg == p.inf_neg == p.max_neg | p.sign),
         # With its sign bit a negative is beyond every limit of an unsigned format.
         magnitude=bits(p.sign - 1 if signed else 2 * p.sign - 1),
-        real=real,
         exponents=bits(p.infinity),
         first=bits(emin << p.mc),
         last=bits(top - 1 << p.mc),
         precision=bits(p.m << p.mc),
-        lowest=bits(p.max_neg | p.sign).view(real or kind),
-        highest=bits(p.max_pos).view(real or kind),
+        lowest=bits(p.max_neg | p.sign).view(dtype),
+        highest=bits(p.max_pos).view(dtype),
         drops_zero_sign=drops_zero_sign,
         shift=bits(p.shift),
         one=bits(1),
@@ -106,38 +101,33 @@ def plan_for(p: Params) -> Plan | None:
 
 def round_nearest(x: Array, out: Array, p: Params, plan: Plan) -> None:
     """Round `x` into `out`, which may be `x`."""
-    size = min(x.size, _CHUNK_BYTES // x.itemsize)
+    size = max(1, min(x.size, _CHUNK_BYTES // x.itemsize))
     scratch = _aligned(size, x.dtype)
+    passes = _integer_passes if plan.dtype == x.dtype else _float_passes
+    values, results, quanta = (array.view(plan.dtype) for array in (x, out, scratch))
     # Only elements that are replaced afterwards can raise a flag.
     with np.errstate(all="ignore"):
-        for start in range(0, x.size, size or 1):
-            part = x[start : start + size]
-            _round_chunk(part, out[start : start + size], scratch[: part.size], p, plan)
+        for start in range(0, x.size, size):
+            part = slice(start, start + size)
+            value, result, work = values[part], results[part], scratch[: x.size - start]
+            np.bitwise_and(x[part], plan.magnitude, work)
+            if np.maximum.reduce(work) < plan.limit:
+                passes(value, result, work, quanta[: work.size], plan)
+                continue
+            beyond = work > p.infinity if plan.clips else work >= plan.limit
+            at = np.flatnonzero(beyond)
+            replacements = round_patterns(x[part][at], p)
+            passes(value, result, work, quanta[: work.size], plan)
+            if plan.clips:
+                result.clip(plan.lowest, plan.highest, result)
+            out[part][at] = replacements
 
 
-def _round_chunk(x: Array, out: Array, work: Array, p: Params, plan: Plan) -> None:
-    np.bitwise_and(x, plan.magnitude, work)
-    peak = np.maximum.reduce(work)
-    at = None
-    if peak >= plan.general:
-        at = np.flatnonzero(work >= plan.general)
-        replacements = round_patterns(x[at], p)
-    if plan.real is None:
-        _integer_passes(x, out, work, plan)
-    else:
-        _float_passes(x.view(plan.real), out.view(plan.real), work, plan)
-        if peak >= plan.limit:
-            out.view(plan.real).clip(plan.lowest, plan.highest, out.view(plan.real))
-    if at is not None:
-        out[at] = replacements
-
-
-def _float_passes(x: Array, out: Array, work: Array, plan: Plan) -> None:
-    """`work` holds the magnitudes, and later the last places."""
+def _float_passes(x: Array, out: Array, work: Array, quantum: Array, plan: Plan) -> None:
+    """`work` holds the magnitudes; `quantum` is the same memory, as floats."""
     np.bitwise_and(work, plan.exponents, work)
     work.clip(plan.first, plan.last, work)
     np.subtract(work, plan.precision, work)
-    quantum = work.view(plan.real)
     np.divide(x, quantum, out)
     np.rint(out, out)
     np.multiply(out, quantum, out)
@@ -145,7 +135,7 @@ def _float_passes(x: Array, out: Array, work: Array, plan: Plan) -> None:
         np.add(out, 0, out)
 
 
-def _integer_passes(x: Array, out: Array, work: Array, plan: Plan) -> None:
+def _integer_passes(x: Array, out: Array, work: Array, _: Array, plan: Plan) -> None:
     np.right_shift(x, plan.shift, work)
     np.bitwise_and(work, plan.one, work)
     np.add(work, plan.half, work)

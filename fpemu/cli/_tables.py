@@ -10,8 +10,9 @@ from rich.text import Text
 
 from fpemu.catalog import ALIASES, CANONICAL, GRAMMAR
 from fpemu.cli._console import table
-from fpemu.formats import Format, Real, Special, Specials, real
+from fpemu.formats import Format, Specials
 from fpemu.numerals import numeral
+from fpemu.values import Real, Special, real
 
 GRAMMAR_NOTE = Text(f"Any other format is spelled {GRAMMAR}.", style="dim")
 LARGEST_SHOWN = 8  # bits

@@ -1,6 +1,7 @@
 """fpemu's property suite, for its own backends and for quantizers of other people.
 
-- `check(quantizer, fmt)` runs every law that applies; `LAWS` lists them (`fpemu.testing.laws`).
+- `check(quantizer, fmt)` runs every law that applies and stops at the first that does not hold,
+  `violations` goes on; `LAWS` lists them (`fpemu.testing.laws`).
 - `Backend`, `Reference` and `Tabulated` are quantizers; `Quantizer` says what yours must have.
 - `points(fmt, dtype)` are the inputs where rounding breaks, `draws` what a key gives.
 - `Table` is the independent oracle (`fpemu.testing.oracle`), `pseudo_round` that of noise.
@@ -13,11 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fpemu.testing._draws import draws as draws
     from fpemu.testing._draws import lanes as lanes
-    from fpemu.testing.laws import LAWS as LAWS
-    from fpemu.testing.laws import LawViolation as LawViolation
-    from fpemu.testing.laws import check as check
-    from fpemu.testing.oracle import Table as Table
-    from fpemu.testing.oracle import table as table
     from fpemu.testing._patterns import bits as bits
     from fpemu.testing._patterns import containers as containers
     from fpemu.testing._points import points as points
@@ -27,6 +23,12 @@ if TYPE_CHECKING:
     from fpemu.testing._quantizers import Quantizer as Quantizer
     from fpemu.testing._quantizers import Reference as Reference
     from fpemu.testing._quantizers import Tabulated as Tabulated
+    from fpemu.testing.laws import LAWS as LAWS
+    from fpemu.testing.laws import LawViolation as LawViolation
+    from fpemu.testing.laws import check as check
+    from fpemu.testing.laws import violations as violations
+    from fpemu.testing.oracle import Table as Table
+    from fpemu.testing.oracle import table as table
 
 # Loaded on first use: hypothesis imports this package through its entry point, in every project
 # that has both installed, and must not pay for NumPy there.
@@ -47,10 +49,11 @@ _HOME = {
     "points": "_points",
     "pseudo_round": "_pseudo",
     "table": "oracle",
+    "violations": "laws",
 }
 _MODULES = ("laws", "oracle")
 
-__all__ = [*_HOME, *_MODULES]  # noqa: PLE0604 - names, all of them
+__all__ = [*_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> object:

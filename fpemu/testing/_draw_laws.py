@@ -12,9 +12,9 @@ from fpemu.keys import Key
 from fpemu.policy import Policy
 from fpemu.rounding import Descriptor, Stochastic, Variant
 from fpemu.testing._draws import draws
-from fpemu.testing.oracle import Neighbours, Table, scaled_fraction, table
 from fpemu.testing._patterns import Floats, narrow, widen
 from fpemu.testing._trial import Trial, draws_bits, law
+from fpemu.testing.oracle import Neighbours, Table, scaled_fraction, table
 
 MOST_SWEPT_BITS = 12
 
@@ -57,9 +57,7 @@ def probability_is_exact(trial: Trial) -> None:
         got = np.abs(widen(trial.quantize(x)))
         at, counted = _formula(trial, value)
         went = got != at.low[0]
-        trial.holds(
-            ~went | (got == at.high[0]), x, narrow(got, trial.dtype), "a neighbour of x"
-        )
+        trial.holds(~went | (got == at.high[0]), x, narrow(got, trial.dtype), "a neighbour of x")
         if (went != went[first][drawn]).any():
             trial.fail(
                 f"{trial.describe(x, (0,))}: elements of the same draw were rounded differently"

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fpemu.formats import Format, Special, Specials, as_value, power_of_two
+from fpemu.formats import Format, Specials
 from fpemu.policy import Overflow, Policy
 from fpemu.rounding import Descriptor, Rounding
 from fpemu.testing._patterns import Floats, bits, flip, floats, is_nan, nans, narrow, pattern, widen
 from fpemu.testing._points import around
-from fpemu.testing._trial import Trial, law, rounds
-
-
-def _deterministic(fmt: Format, rounding: Descriptor, policy: Policy) -> bool:
-    return rounds(fmt, rounding, policy) and isinstance(rounding, Rounding)
+from fpemu.testing._trial import Trial, deterministic, law, rounds
+from fpemu.values import Special, as_value, power_of_two
 
 
 def _has_zero(fmt: Format, rounding: Descriptor, policy: Policy) -> bool:
@@ -42,7 +39,7 @@ def zero_keeps_its_sign(trial: Trial) -> None:
     trial.same(x[zero], got[zero], expected[zero])
 
 
-@law(_deterministic)
+@law(deterministic)
 def overflow_follows_the_policy(trial: Trial) -> None:
     """Next to the largest value, to half a step and a step beyond it, and far out."""
     for negative in (False, True)[: 1 + trial.fmt.signed]:
@@ -60,7 +57,7 @@ def overflow_follows_the_policy(trial: Trial) -> None:
         trial.same(x, trial.quantize(x), _signed(trial, expected, negative))
 
 
-@law(_deterministic)
+@law(deterministic)
 def infinities_follow_the_policy(trial: Trial) -> None:
     """An infinite input becomes the largest value, an infinity or NaN, as the policy says."""
     for negative in (False, True)[: 1 + trial.fmt.signed]:

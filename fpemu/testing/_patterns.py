@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format, Special, Value
+from fpemu.formats import Format
 from fpemu.lowering import CONTAINERS, Container
+from fpemu.values import Special, Value
 
 Floats: TypeAlias = NDArray[Any]
 Unsigned: TypeAlias = NDArray[Any]

@@ -90,9 +90,7 @@ def around(values: NDArray[np.float64], dtype: DTypeLike) -> Floats:
     nearest = bits(narrow(np.abs(values), dtype)).astype(np.int64)
     steps = np.concatenate([nearest - 1, nearest, nearest + 1])
     steps = np.unique(steps[(steps >= 0) & (steps < container.infinity)]).astype(np.uint64)
-    return floats(
-        np.concatenate([steps[::-1] | np.uint64(container.sign), steps]), dtype
-    )
+    return floats(np.concatenate([steps[::-1] | np.uint64(container.sign), steps]), dtype)
 
 
 def specials(dtype: DTypeLike) -> Floats:

@@ -17,13 +17,14 @@ from statistics import NormalDist
 import numpy as np
 
 from fpemu import reference
-from fpemu.formats import Format, Special, Value, as_value, power_of_two
+from fpemu.formats import Format
 from fpemu.keys import Key
 from fpemu.lowering import FLOAT32, FLOAT64, Container
 from fpemu.policy import Policy
 from fpemu.rounding import Noise, PseudoNoise, Rounding, Step
 from fpemu.testing._draws import lanes
 from fpemu.testing._patterns import Floats, container_of, exact, widen
+from fpemu.values import Special, Value, as_value, power_of_two
 
 _PRECISE = Context(prec=80)
 

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fpemu import reference
-from fpemu.formats import Format, Value, as_value
+from fpemu.formats import Format
 from fpemu.keys import Key
 from fpemu.policy import Policy
 from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Stochastic
 from fpemu.testing._draws import draws
-from fpemu.testing.oracle import NO_CODE, Rounded, table
 from fpemu.testing._patterns import Floats, Unsigned, exact, narrow, widen
+from fpemu.testing.oracle import NO_CODE, Rounded, table
+from fpemu.values import Value, as_value
 
 
 class Quantizer(Protocol):

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format, as_value
+from fpemu.formats import Format
 from fpemu.keys import Key, as_key
 from fpemu.policy import Overflow, Policy, ZeroSign, parse_policy
 from fpemu.rounding import Descriptor, Rounding, Stochastic, parse_rounding
-from fpemu.testing.oracle import Rounded, Table, table
 from fpemu.testing._patterns import Floats, Unsigned, bits, show, usual_dtype, widen
 from fpemu.testing._points import points
 from fpemu.testing._quantizers import Codec, Quantizer
+from fpemu.testing.oracle import Rounded, Table, table
+from fpemu.values import as_value
 
 KEY = Key(0x5EED, stream=3)
 
@@ -115,9 +116,7 @@ class Trial:
                 f"expected {self.name(expected[at])}{note}; {_count(wrong)}"
             )
 
-    def same_codes(
-        self, x: Floats, got: Unsigned, expected: NDArray[Any], note: str = ""
-    ) -> None:
+    def same_codes(self, x: Floats, got: Unsigned, expected: NDArray[Any], note: str = "") -> None:
         """Fail at the first element whose codes differ."""
         wrong = got.astype(np.uint64) != expected.astype(np.uint64)
         if wrong.any():
@@ -244,6 +243,11 @@ def rounds(fmt: Format, rounding: Descriptor, policy: Policy) -> bool:
     return isinstance(rounding, Rounding | Stochastic) and is_plain(policy)
 
 
+def deterministic(fmt: Format, rounding: Descriptor, policy: Policy) -> bool:
+    """No bits are drawn."""
+    return rounds(fmt, rounding, policy) and isinstance(rounding, Rounding)
+
+
 def draws_bits(fmt: Format, rounding: Descriptor, policy: Policy) -> bool:
     """Stochastic rounding."""
     return isinstance(rounding, Stochastic) and is_plain(policy)
@@ -261,10 +265,10 @@ __all__ = [
     "LawFunction",
     "LawViolation",
     "Trial",
+    "deterministic",
     "draws_bits",
     "is_plain",
     "law",
-    "replace",
     "rounds",
     "tabulated",
 ]

@@ -13,11 +13,11 @@ from fpemu.formats import Format, Specials
 from fpemu.policy import Overflow, Policy
 from fpemu.rounding import Descriptor, Rounding, Stochastic
 from fpemu.testing._draws import draws
-from fpemu.testing.oracle import Table, table
 from fpemu.testing._patterns import Floats, bits, containers, exact, flip, is_nan, narrow, widen
 from fpemu.testing._points import magnitudes, some_codes
 from fpemu.testing._quantizers import Reference
 from fpemu.testing._trial import Trial, law, rounds, tabulated
+from fpemu.testing.oracle import Table, table
 
 _MOST_EXACT = 256  # elements that go through the slow reference
 _DIRECTED = (Rounding.TOWARD_POSITIVE, Rounding.TOWARD_NEGATIVE)

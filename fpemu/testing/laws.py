@@ -13,10 +13,10 @@ and nothing needs hypothesis; `fpemu.testing.strategies` draws further inputs wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from fpemu.catalog import format as as_format
@@ -94,15 +94,13 @@ ROUNDINGS: tuple[Descriptor, ...] = (
 )
 POLICIES: tuple[Policy, ...] = tuple(Policy(overflow) for overflow in Overflow)
 
-Choices = str | Iterable[Any]
-
 
 def check(
     quantizer: Quantizer,
     fmt: Format | str,
     *,
     rounding: Descriptor | str | Iterable[Descriptor | str] = ROUNDINGS,
-    policy: Policy | str | None | Iterable[Policy | str | None] = POLICIES,
+    policy: Policy | str | Iterable[Policy | str | None] | None = POLICIES,
     dtype: DTypeLike | None = None,
     x: Floats | None = None,
     key: Key | int = KEY,
@@ -119,24 +117,64 @@ def check(
     Errors: `LawViolation` (an AssertionError) at the first law that does not hold; ValueError
     for a name in `skip` that is no law.
     """
+    ran: set[str] = set()
+    for law, run in _runs(quantizer, fmt, rounding, policy, dtype, x, key, skip):
+        if not (law.any_rounding and law.name in ran):
+            run()
+            ran.add(law.name)
+    return tuple(name for name in LAWS if name in ran)
+
+
+def violations(
+    quantizer: Quantizer,
+    fmt: Format | str,
+    *,
+    rounding: Descriptor | str | Iterable[Descriptor | str] = ROUNDINGS,
+    policy: Policy | str | Iterable[Policy | str | None] | None = POLICIES,
+    dtype: DTypeLike | None = None,
+    x: Floats | None = None,
+    key: Key | int = KEY,
+    skip: Collection[str] = (),
+) -> dict[str, str]:
+    """As `check`, but goes on: every law that does not hold, with its first counterexample."""
+    found: dict[str, str] = {}
+    for law, run in _runs(quantizer, fmt, rounding, policy, dtype, x, key, skip):
+        if law.name not in found:
+            try:
+                run()
+            except LawViolation as violation:
+                found[law.name] = str(violation)
+    return found
+
+
+def _runs(
+    quantizer: Quantizer,
+    fmt: Format | str,
+    rounding: Any,
+    policy: Any,
+    dtype: DTypeLike | None,
+    x: Floats | None,
+    key: Key | int,
+    skip: Collection[str],
+) -> Iterator[tuple[Law, Callable[[], None]]]:
+    """Every law that applies, bound to its arguments."""
     if unknown := sorted(set(skip) - set(LAWS)):
         raise ValueError(f"skip names no law: {', '.join(unknown)}; laws: {', '.join(LAWS)}")
     target = as_format(fmt)
     inputs = x
     if inputs is None:
         inputs = points(target, usual_dtype(target) if dtype is None else float_dtype(dtype))
-    ran: set[str] = set()
     for mode in _several(rounding, parse_rounding):
         for rules in _several(policy, lambda choice: parse_policy(choice, target)[1]):
             for law in LAWS.values():
-                done = law.any_rounding and law.name in ran
-                if done or law.name in skip or not _applies(law, quantizer, target, mode, rules):
-                    continue
-                law.function(
-                    quantizer, target, inputs, rounding=mode, policy=rules, key=as_key(key)
-                )
-                ran.add(law.name)
-    return tuple(name for name in LAWS if name in ran)
+                if law.name not in skip and _applies(law, quantizer, target, mode, rules):
+                    yield (
+                        law,
+                        partial(
+                            law.function, quantizer, target, inputs,
+                            rounding=mode, policy=rules, key=as_key(key),
+                        ),
+                    )  # fmt: skip
 
 
 def _applies(
@@ -153,4 +191,14 @@ def _several(choice: Any, parse: Any) -> list[Any]:
     return [parse(one) for one in (choice if several else (choice,))]
 
 
-__all__ = [*LAWS, "KEY", "LAWS", "POLICIES", "ROUNDINGS", "Law", "LawViolation", "check", "np"]
+__all__ = [
+    *LAWS,
+    "KEY",
+    "LAWS",
+    "POLICIES",
+    "ROUNDINGS",
+    "Law",
+    "LawViolation",
+    "check",
+    "violations",
+]

@@ -93,11 +93,7 @@ class Table:
     @staticmethod
     def covers(fmt: Format) -> bool:
         """Whether a table can be made."""
-        return (
-            fmt.bits <= MAX_BITS
-            and fmt.quantum_exponent > -1074
-            and fmt.max_value < 1 << 1024
-        )
+        return fmt.bits <= MAX_BITS and fmt.quantum_exponent > -1074 and fmt.max_value < 1 << 1024
 
     def _ladder(self, top: int) -> Ladder:
         codes = np.arange(top + 2)
@@ -319,9 +315,7 @@ def _goes_away(
     raise TypeError(f"rounding must be deterministic or stochastic, got {rounding!r}")
 
 
-def scaled_fraction(
-    size: Float64s, at: Neighbours, bits: int, variant: Variant
-) -> Integers:
+def scaled_fraction(size: Float64s, at: Neighbours, bits: int, variant: Variant) -> Integers:
     """How many of the 2**bits draws send each magnitude away from zero.
 
     Exact: a gap between rungs is a power of two (twice the midpoint's distance), the distance

@@ -119,9 +119,9 @@ def arrays(
     target = _dtype(fmt, dtype)
     width = target.itemsize * 8
     patterns = _scalars(as_format(fmt), target).map(lambda v: int(_patterns.bits(v.reshape(1))[0]))
-    return hnp.arrays(
-        f"u{width // 8}", shapes if shape is None else shape, elements=patterns
-    ).map(lambda found: floats(found, target))
+    return hnp.arrays(f"u{width // 8}", shapes if shape is None else shape, elements=patterns).map(
+        lambda found: floats(found, target)
+    )
 
 
 def containers(fmt: Format | str) -> st.SearchStrategy[np.dtype[Any]]:
@@ -175,9 +175,7 @@ def pseudo_noise(bits: bool = True) -> st.SearchStrategy[PseudoNoise]:
     return given if bits else given | st.builds(PseudoNoise, noises, step=st.just(Step.ULP))
 
 
-def roundings(
-    deterministic: bool = True, random: bool = True
-) -> st.SearchStrategy[Descriptor]:
+def roundings(deterministic: bool = True, random: bool = True) -> st.SearchStrategy[Descriptor]:
     """Deterministic and stochastic modes, those that round a single value."""
     modes: list[st.SearchStrategy[Descriptor]] = []
     if deterministic:
@@ -189,9 +187,7 @@ def roundings(
 
 def policies() -> st.SearchStrategy[Policy]:
     """Policies of the contract: every overflow rule (None among them) and NaN rule."""
-    return st.builds(
-        Policy, st.none() | st.sampled_from(Overflow), nan=st.sampled_from(NanRule)
-    )
+    return st.builds(Policy, st.none() | st.sampled_from(Overflow), nan=st.sampled_from(NanRule))
 
 
 @st.composite

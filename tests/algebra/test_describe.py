@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 import fpemu
 from fpemu.describe import Explanation, FormatDiff, diff, explain
-from fpemu.formats import Format, Special, as_value
+from fpemu.formats import Format
 from fpemu.keys import Key
 from fpemu.policy import PRESETS, Overflow, Policy
 from fpemu.reference import quantize_scalar
 from fpemu.rounding import Rounding, Stochastic
 from fpemu.testing import strategies as fst
+from fpemu.values import Special, as_value
 
 parse = Format.parse
 

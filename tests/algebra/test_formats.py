@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpemu.formats import Format, Special, Specials, Subnormals, as_value, exponent_of, real
+from fpemu.formats import Format, Specials, Subnormals
 from fpemu.testing import strategies as fst
+from fpemu.values import Special, as_value, exponent_of, real
 
 parse = Format.parse
 NAN, INF, NEG_INF, NEG_ZERO = Special.NAN, Special.POS_INF, Special.NEG_INF, Special.NEG_ZERO

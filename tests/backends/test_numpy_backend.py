@@ -10,11 +10,12 @@ import pytest
 
 from fpemu import backends, reference
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format, Special, Specials, Subnormals, Value, power_of_two
+from fpemu.formats import Format, Specials, Subnormals
 from fpemu.keys import Key
 from fpemu.lowering import CONTAINERS, Container, Params, lower
 from fpemu.policy import NanRule, Overflow, Policy, ZeroSign
 from fpemu.rounding import Noise, Rounding, Stochastic, Variant
+from fpemu.values import Special, Value, power_of_two
 
 BACKEND = backends.get("numpy")
 NEAREST, PLAIN = Rounding.NEAREST_EVEN, Policy()
