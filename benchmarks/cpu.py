@@ -11,7 +11,6 @@ through what they offer; one that is not installed is named as absent.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import os
 import platform
@@ -21,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -243,10 +243,10 @@ def peers(size: int) -> tuple[list[Case], list[str]]:
             lambda: float_quantize(tensor, exp=4, man=3, rounding="stochastic"),
         )
     if offered("pychop"):
-        from pychop import LightChop
+        from pychop import Chop
 
-        chop = LightChop(exp_bits=4, sig_bits=3, rmode=1)
-        add("pychop e4m3", lambda: chop(x))
+        add("pychop e4m3", partial(Chop(exp_bits=4, sig_bits=3, rmode=1), x))
+        add("pychop e4m3 stochastic", partial(Chop(exp_bits=4, sig_bits=3, rmode=5), x))
     return cases, absent
 
 
@@ -427,8 +427,8 @@ def peers_table(seconds: float) -> Iterator[str]:
 
 
 def machine() -> Iterator[str]:
-    packages = [name for name in ("numpy", "numba", "ml_dtypes", "gfloat", "torch") if has(name)]
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    names = ("numpy", "numba", "ml_dtypes", "gfloat", "torch", "qtorch", "pychop")
+    versions = ", ".join(f"{name} {version(name)}" for name in names if has(name))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield f"- processor: {processor()}, {cores} cores usable"
     yield f"- Python {platform.python_version()}, {versions}"

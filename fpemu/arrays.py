@@ -375,7 +375,7 @@ def _output(
         raise ValueError(f"{name} must have shape {x.shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError(f"{name} must be writeable, got a read-only array")
-    if out is not x and np.may_share_memory(out, x) and not _same_memory(out, x):
+    if out is not x and np.may_share_memory(out, x) and not _may_alias(out, x):
         raise ValueError(f"{name} must be x itself or not overlap it, got partly shared memory")
     if 0 in out.strides and any(
         n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)
@@ -384,7 +384,8 @@ def _output(
     return out
 
 
-def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+def _may_alias(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two arrays are element for element the same memory, or share none."""
     same = a.ctypes.data == b.ctypes.data and a.strides == b.strides
     if same and a.itemsize == b.itemsize:
         return True

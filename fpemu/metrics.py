@@ -15,6 +15,7 @@ from fpemu.formats import Format
 from fpemu.keys import Key
 from fpemu.policy import Policy
 from fpemu.rounding import Descriptor
+from fpemu.ulps import step_exponents
 
 _CHUNK = 1 << 16
 
@@ -105,7 +106,7 @@ def _compare(x: NDArray[Any], q: NDArray[Any], fmt: Format | None) -> Report:
             with np.errstate(over="ignore"):
                 worst = max(worst, float((gap[nonzero] / size[nonzero]).max()))
         if fmt is not None and a.size:
-            worst_ulps = max(worst_ulps, float((gap / ulps_at(size, fmt)).max()))
+            worst_ulps = max(worst_ulps, float(np.ldexp(gap, -step_exponents(a, fmt)).max()))
             saturated += int(_beyond(original, fmt).sum())
         else:
             saturated += int((np.isfinite(original) & ~np.isfinite(result)).sum())
@@ -131,17 +132,6 @@ def _piece(x: NDArray[Any], first: int) -> NDArray[np.float64]:
 def _beyond(x: NDArray[np.float64], fmt: Format) -> NDArray[np.bool_]:
     finite = np.isfinite(x)
     return finite & ((x > float(fmt.max_value)) | (x < float(fmt.lowest_value)))
-
-
-def ulps_at(size: NDArray[np.float64], fmt: Format) -> NDArray[np.float64]:
-    """The format's ulp at each finite magnitude, as `Format.ulp`."""
-    exponents = np.where(size > 0, np.frexp(size)[1] - 1, fmt.emin)
-    if fmt.exponent_bits == 0:
-        exponents = np.full(size.shape, fmt.emin)
-    steps = np.maximum(exponents, fmt.emin) - fmt.mantissa_bits
-    if fmt.subnormals == "flush":
-        steps = np.where(exponents < fmt.emin, fmt.emin, steps)
-    return np.ldexp(1.0, steps.astype(np.int32))
 
 
 def _decibels(signal: float, noise: float) -> float:

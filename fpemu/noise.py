@@ -22,11 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpemu import dtypes
 from fpemu.backends import Backend
-from fpemu.formats import Format, Subnormals
+from fpemu.formats import Format
 from fpemu.keys import Key
 from fpemu.lowering import FLOAT32, FLOAT64, Container, lower
 from fpemu.policy import Policy
 from fpemu.rounding import PseudoNoise, Rounding, Step
+from fpemu.ulps import step_exponents
 
 _PIECE = 1 << 15
 
@@ -163,16 +164,7 @@ def _ulp_steps(
     for piece in _pieces(weights.shape, (1, 1)):
         w = _floats(weights[piece], compute)
         finite = np.isfinite(w)
-        exponents = np.frexp(np.where(finite & (w != 0), w, np.finfo(w.dtype).tiny))[1] - 1
-        exponents = np.where(w == 0, fmt.emin, exponents)
-        below = exponents < fmt.emin
-        if fmt.exponent_bits == 0:
-            steps = np.full(w.shape, fmt.quantum_exponent)
-        elif fmt.subnormals is Subnormals.FLUSH:
-            steps = np.where(below, fmt.emin, exponents - fmt.mantissa_bits)
-        else:
-            steps = np.maximum(exponents, fmt.emin) - fmt.mantissa_bits
-        delta = np.ldexp(w.dtype.type(1), steps.astype(np.int32))
+        delta = np.ldexp(w.dtype.type(1), step_exponents(np.where(finite, w, 0), fmt))
         delta[~finite] = 0
         noisy = np.empty_like(w)
         _add_noise(w, noisy, delta, noise, key, piece, weights.shape, engine)

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from fpemu.arrays import encode
 from fpemu.catalog import format as as_format
 from fpemu.formats import Format
-from fpemu.metrics import ulps_at
 from fpemu.numerals import numeral
 from fpemu.policy import Policy
+from fpemu.ulps import step_exponents
 from fpemu.values import Special
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Tally:
         x, difference = x[finite], result[finite] - x[finite]
         moved = difference != 0
         self.unchanged += int(x.size - moved.sum())
-        ulps = difference[moved] / ulps_at(np.abs(x[moved]), self.fmt)
+        ulps = np.ldexp(difference[moved], -step_exponents(x[moved], self.fmt))
         self.beyond += int((np.abs(ulps) > _REACH).sum())
         # A touch nearer to zero, so that ties at half an ulp count with what is inside.
         self.errors += np.histogram(ulps * (1 - 1e-9), self.edges)[0]

@@ -136,9 +136,19 @@ FIELDS = (
 
 VARIANT_A, VARIANT_B, VARIANT_C, VARIANT_EQUAL = range(4)
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-kernel: Any = numba.njit(**_OPTIONS)
-inner: Any = numba.njit(forceinline=True, **_OPTIONS)
+
+def _compiled(**options: Any) -> Any:
+    def decorate(function: Any) -> Any:
+        try:
+            return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # numba found no folder it may cache in; compile in every process
+            return numba.njit(nogil=True, error_model="numpy", **options)(function)
+
+    return decorate
+
+
+kernel = _compiled()
+inner = _compiled(forceinline=True)
 
 # -------------------------------------------------- nearest even, fast kernels
 
@@ -409,15 +419,19 @@ def _draw(pairs, start, count, lanes_log2, seed, stream):
 
 @inner
 def _run(k, done, size):
-    """(global index, length) of the longest run of consecutive indices from element `done`."""
-    local = add(k[5], np.uint64(done))
-    if k[3] == np.uint64(0):
-        return add(k[2], local), np.int64(size - done)
-    row = local // k[3]
-    column = sub(local, mul(row, k[3]))
-    left = sub(k[3], column)
-    rest = np.uint64(size - done)
-    return add(add(k[2], mul(row, k[4])), column), np.int64(umin(left, rest))
+    """(global index, length) of the longest run of consecutive indices from element `done`.
+
+    A run ends with its row, and where indices wrap at 2**64, because blocks are counted on.
+    """
+    local, one = add(k[5], np.uint64(done)), np.uint64(1)
+    start, length = add(k[2], local), np.uint64(size - done)
+    if k[3] != np.uint64(0):
+        row = local // k[3]
+        column = sub(local, mul(row, k[3]))
+        start = add(add(k[2], mul(row, k[4])), column)
+        length = umin(length, sub(k[3], column))
+    until_wrap = sub(np.uint64(0), start)
+    return start, np.int64(add(umin(sub(length, one), sub(until_wrap, one)), one))
 
 
 @inner

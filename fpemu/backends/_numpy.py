@@ -95,7 +95,10 @@ class NumpyBackend:
                 result = out[start : start + span]
                 for part in _chunks(run):
                     step = _noise(noise, drawn[part]).astype(w.dtype, copy=False)
-                    step *= steps[part]
+                    # R = 0 is no noise, even where the step has overflowed to infinity.
+                    np.multiply(step, steps[part], out=step, where=step != 0)
+                    # A delta that overflowed: 0 * inf is no noise, not NaN.
+                    np.copyto(step, 0, where=np.isnan(step))
                     _add(run[part], step, result[part])
 
 
@@ -103,7 +106,7 @@ def _noise(noise: Noise, lanes: NDArray[np.uint16]) -> NDArray[np.float32]:
     """R of 16-bit lanes; the formulas of `fpemu.reference.noise_value`, exact in float32."""
     match noise:
         case Noise.GAUSSIAN:
-            return gaussian.table()[lanes]
+            return gaussian.table().take(lanes)
         case Noise.UNIFORM:
             return (lanes.astype(np.float32) * 2 - 65535) * np.float32(2**-17)
         case Noise.ROUNDED_GAUSSIAN:

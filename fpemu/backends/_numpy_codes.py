@@ -33,7 +33,9 @@ def encode_patterns(x: NDArray[Any], p: Params) -> NDArray[Any]:
         code[a == p.emin_bits] = 1 << p.m
     negative = u >= p.sign
     if p.twos:
-        return np.where(negative, _negated(code, p), code)
+        code = np.where(negative, _negated(code, p), code)
+        code[a > p.infinity] = p.code_nan
+        return code
     sign = negative * word(p)(p.code_sign)
     code |= sign
     if np.maximum.reduce(a, initial=0) >= p.infinity:
@@ -55,7 +57,7 @@ def decode_codes(codes: NDArray[Any], p: Params) -> NDArray[Any]:
     if p.code_nan == p.code_sign != 0 and p.tiny_neg != p.sign:  # NaN in the place of -0
         beyond |= c == p.code_nan
         negative &= a != 0
-    pattern = a | negative * kind(p.sign)
+    pattern: NDArray[Any] = a | negative * kind(p.sign)
     if not p.twos:
         pattern[beyond] = p.infinity | 1 << p.mc - 1
     if p.code_inf:

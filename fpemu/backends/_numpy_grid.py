@@ -21,7 +21,7 @@ Words: TypeAlias = NDArray[Any]
 _BEYOND = 40
 
 
-def word(p: Params) -> type[np.uint32] | type[np.uint64]:
+def word(p: Params) -> type[Any]:
     """The type that chunks of this container are worked on in."""
     return np.uint64 if p.width == 64 else np.uint32
 
@@ -77,7 +77,10 @@ def binade(a: Words, p: Params) -> Words:
         field -= first_field(p)
         return field
     leads, low, _ = _leads(a, p)
-    return at_least(field, 1) + (leads - low) - 1
+    leads -= low
+    leads += at_least(field, 1)
+    leads -= 1
+    return leads
 
 
 def dropped(a: Words, p: Params, most: int) -> Words:
@@ -103,12 +106,12 @@ def round_patterns(x: Words, p: Params, lanes: Words | None = None) -> Words:
     r = _deterministic(a, u, p) if lanes is None else _stochastic(a, lanes, p)
     if p.floor_bits:
         r = at_least(r, p.floor_bits)
-    sign = u ^ a
+    result: Words = u ^ a
     if p.tiny_neg != p.sign:
-        sign *= r != 0
-    sign |= r
-    _edges(sign, r, a, u, p)
-    return sign.astype(x.dtype, copy=False)
+        result *= r != 0
+    result |= r
+    _edges(result, r, a, u, p)
+    return result.astype(x.dtype, copy=False)
 
 
 def _edges(result: Words, r: Words, a: Words, u: Words, p: Params) -> None:
@@ -130,7 +133,8 @@ def _edges(result: Words, r: Words, a: Words, u: Words, p: Params) -> None:
     magnitude, rounded, negative = a[at], r[at], u[at] >= p.sign
 
     def by_sign(pos: int, neg: int) -> Words:
-        return np.where(negative, kind(neg), kind(pos))
+        chosen: Words = np.where(negative, kind(neg), kind(pos))
+        return chosen
 
     value = by_sign(p.over_pos, p.over_neg)
     value = np.where(rounded <= by_sign(p.max_pos, p.max_neg), result[at], value)
@@ -155,7 +159,7 @@ def _deterministic(a: Words, u: Words, p: Params) -> Words:
     b *= a >= least
 
     drop = dropped(b, p, p.mc)
-    high = ~kind(0) << drop
+    high: Words = ~kind(0) << drop
     if away is not None:
         add = ~high
         add *= away
@@ -219,12 +223,13 @@ def _stochastic(a: Words, lanes: Words, p: Params) -> Words:
     low = at_most(drop, p.mc)
     # Below the quantum the significand may have no bit in the quantum's place, and the result
     # is the quantum or zero.
-    r = ~kind(0) << low
+    r: Words = ~kind(0) << low
     r &= a
     r *= a >= p.quantum_bits
     r += up << low
     up *= kind(p.quantum_bits)
-    return np.maximum(r, up, out=r)
+    np.maximum(r, up, out=r)
+    return r
 
 
 def _carries(significands: Words, drop: Words, lanes: Words, p: Params) -> NDArray[np.bool_]:
@@ -234,7 +239,8 @@ def _carries(significands: Words, drop: Words, lanes: Words, p: Params) -> NDArr
     """
     bits = p.random_bits
     wide = p.width == 64 or p.mode_pos != Mode.STOCHASTIC_A
-    width, kind = (64, np.uint64) if wide else (32, np.uint32)
+    width = 64 if wide else 32
+    kind: type[Any] = np.uint64 if wide else np.uint32
     drop = drop.astype(kind, copy=False)
     fraction = _fraction(significands.astype(kind, copy=False), drop, width)
     if p.shift == 0 or p.deep:  # where nothing may be dropped
@@ -242,9 +248,11 @@ def _carries(significands: Words, drop: Words, lanes: Words, p: Params) -> NDArr
     draw = lanes.astype(kind)
     draw <<= width - p.lane_bits
     draw &= (1 << bits) - 1 << width - bits
+    carried: NDArray[np.bool_]
     match p.mode_pos:
         case Mode.STOCHASTIC_EQUAL:
-            return (fraction != 0) & (draw != 0)
+            carried = (fraction != 0) & (draw != 0)
+            return carried
         case Mode.STOCHASTIC_C:
             # fraction to nearest even at `bits` bits; its lower bits do not matter any more
             add = fraction >> width - bits
@@ -253,11 +261,13 @@ def _carries(significands: Words, drop: Words, lanes: Words, p: Params) -> NDArr
             fraction += add
             carried = fraction < add
             fraction += draw
-            return carried | (fraction < draw)
+            carried |= fraction < draw
+            return carried
         case Mode.STOCHASTIC_B:
             draw |= 1 << width - 1 - bits
     fraction += draw
-    return fraction < draw
+    carried = fraction < draw
+    return carried
 
 
 def _fraction(significands: Words, drop: Words, width: int) -> Words:

@@ -29,18 +29,18 @@ _MULTIPLIER_1 = np.array(philox.MULTIPLIER_1, np.uint64)
 
 def fill_lanes(out: NDArray[Any], key: Key, first: int) -> None:
     """Fill `out`, whose dtype is the lane width, with the lanes of elements ``first + j``."""
-    if key.row_length is None or key.row_stride is None:
+    length, stride = key.row_length, key.row_stride
+    if length is None or stride is None:
         _run(out, key, key.index(first))
-    elif key.row_length >= _LONG_ROW:
+    elif length >= _LONG_ROW:
         done = 0
         while done < out.size:
-            left_in_row = key.row_length - (first + done) % key.row_length
-            count = min(left_in_row, out.size - done)
+            count = min(length - (first + done) % length, out.size - done)
             _run(out[done : done + count], key, key.index(first + done))
             done += count
     else:
         for start in range(0, out.size, _ELEMENTS):
-            _gather(out[start : start + _ELEMENTS], key, first + start)
+            _gather(out[start : start + _ELEMENTS], key, first + start, length, stride)
 
 
 def _run(out: NDArray[Any], key: Key, index: int) -> None:
@@ -58,22 +58,23 @@ def _run(out: NDArray[Any], key: Key, index: int) -> None:
         done += part.size
 
 
-def _gather(out: NDArray[Any], key: Key, first: int) -> None:
+def _gather(out: NDArray[Any], key: Key, first: int, length: int, stride: int) -> None:
     """Lanes of elements in short rows: each run of equal block numbers is computed once."""
-    assert key.row_length is not None and key.row_stride is not None
     per = 16 // out.itemsize
-    column = first % key.row_length
+    column = first % length
     local = np.arange(column, column + out.size, dtype=np.uint64)
-    row, within = np.divmod(local, np.uint64(key.row_length))
-    index = row * np.uint64(key.row_stride) + within
+    row = local // np.uint64(length)
+    # Global index: the start of the first row, and from there `stride` a row and one a column.
+    index = local + row * np.uint64((stride - length) % _INDICES)
     index += np.uint64(key.index(first - column))
-    block, place = np.divmod(index, np.uint64(per))
-    new = np.empty(out.size, np.bool_)
-    new[:1] = True
+    place = index & np.uint64(per - 1)
+    block = index // np.uint64(per)
+    new = np.ones(out.size, np.bool_)
     np.not_equal(block[1:], block[:-1], new[1:])
     block = block[new]
-    lanes = _lanes(block & _LOW, block >> _HALF, key, out.itemsize).reshape(-1, per)
-    out[:] = lanes[np.cumsum(new) - 1, place]
+    lanes = _lanes(block & _LOW, block >> _HALF, key, out.itemsize)
+    place += (np.cumsum(new, dtype=np.uint64) - np.uint64(1)) * np.uint64(per)
+    out[:] = lanes.take(place.view(np.int64))
 
 
 def _lanes(low: Words, high: Words | np.uint64, key: Key, size: int) -> NDArray[Any]:
@@ -121,10 +122,10 @@ def _philox(low: Words, high: Words | np.uint64, key: Key) -> tuple[Words, Words
 
 
 @lru_cache(maxsize=64)
-def _round_keys(seed: int) -> list[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+def _round_keys(seed: int) -> tuple[tuple[NDArray[np.uint64], NDArray[np.uint64]], ...]:
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
     keys = []
     for _ in range(philox.ROUNDS):
         keys.append((np.array(k0, np.uint64), np.array(k1, np.uint64)))
         k0, k1 = k0 + philox.WEYL_0 & 0xFFFFFFFF, k1 + philox.WEYL_1 & 0xFFFFFFFF
-    return keys
+    return tuple(keys)

@@ -91,7 +91,7 @@ def explain(
     """
     _quantize.require_seed(arrays.rule(fmt, rounding, policy).rounding, seed)
     story = fpemu.explain(_number(x), fmt, rounding=rounding, policy=policy, key=seed)
-    console().print(str(story), markup=False, soft_wrap=True)
+    console().print(str(story), soft_wrap=True)
 
 
 @app.command()
@@ -100,7 +100,7 @@ def diff(
     b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
 ) -> None:
     """Compare two formats: fields, values and behaviour."""
-    console().print(str(fpemu.diff(a, b)), markup=False, soft_wrap=True)
+    console().print(str(fpemu.diff(a, b)), soft_wrap=True)
 
 
 @app.command()

@@ -11,7 +11,8 @@ from rich.table import Table
 
 def console(*, unfolded: bool = False, stderr: bool = False) -> Console:
     """A console; `unfolded` lets rows be as long as they need where nobody sets a width."""
-    result = Console(stderr=stderr, highlight=False, emoji=False)
+    # Names and reasons may hold brackets, which are not markup.
+    result = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
     if unfolded and not result.is_terminal and "COLUMNS" not in os.environ:
         result.width = 1000
     return result

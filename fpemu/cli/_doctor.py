@@ -36,12 +36,12 @@ def run(out: Console) -> bool:
     """Print the report; returns whether all is well."""
     out.print(Text("This machine", "bold"))
     for name, text in facts().items():
-        out.print(f"  {name:<16}{text}", markup=False)
+        out.print(f"  {name:<16}{text}")
     out.print()
     out.print(Text("Optional packages", "bold"))
     for name, extra in EXTRAS.items():
         found = _installed(name) or f"not installed; pip install 'fpemu[{extra}]'"
-        out.print(f"  {name:<16}{found}", markup=False)
+        out.print(f"  {name:<16}{found}")
     results = table("backend", "here", f"against the reference, {_cases():,} roundings")
     well = True
     for name in backends.names():

@@ -120,7 +120,7 @@ def run(job: Job, overwrite: bool) -> None:
         out = console(unfolded=True)
         out.print(work.table(source))
         for path in writers:
-            out.print(f"wrote {path}", markup=False)
+            out.print(f"wrote {path}")
 
 
 def _progress() -> Progress:

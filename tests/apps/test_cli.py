@@ -256,6 +256,11 @@ def test_the_table_has_the_reports_figures(model: Path, ok: Run) -> None:
     ]  # fmt: skip
 
 
+def test_brackets_in_names_are_shown_as_they_are(tmp_path: Path, ok: Run) -> None:
+    np.savez(tmp_path / "in.npz", **{"[bold]w[0]": np.ones(2)})
+    assert "[bold]w[0]" in ok("quantize", tmp_path / "in.npz", "-f", "e2m1")
+
+
 def test_include_and_exclude_choose_by_name(model: Path, ok: Run) -> None:
     target = model.with_name("out.safetensors")
     ok("quantize", model, "-f", "e2m1", "-o", target, "--include", "layers.*", "--include", "half",
@@ -523,12 +528,12 @@ def test_doctor_finds_a_backend_that_is_wrong(
 
 def test_doctor_says_how_to_get_what_is_missing(ok: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def why_not(name: str) -> str | None:
-        return "backend 'numba' is not available: no numba" if name == "numba" else None
+        return "backend 'numba' is not available: 'fpemu[numba]'" if name == "numba" else None
 
     monkeypatch.setattr(backends, "why_not", why_not)
     monkeypatch.setattr(_doctor, "_installed", lambda name: None)
     out = " ".join(ok("doctor").split())
-    assert "numba no backend 'numba' is not available" in out
+    assert "numba no backend 'numba' is not available: 'fpemu[numba]'" in out
     assert "not installed; pip install 'fpemu[plot]'" in out
 
 

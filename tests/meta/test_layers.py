@@ -40,7 +40,16 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "values",
     ),
     1: ("backends.*", "gaussian"),
-    2: ("arrays", "dtypes", "integers", "interop", "metrics", "noise", "packing", "testing.*"),
+    2: (
+        "arrays",
+        "dtypes",
+        "integers",
+        "metrics",
+        "noise",
+        "packing",
+        "testing.*",
+        "ulps",
+    ),
     3: ("fpemu", "torch.*"),
     4: ("__main__", "cli.*", "files", "plots"),
 }
