@@ -30,7 +30,8 @@ class Plan(NamedTuple):
 
     dtype: np.dtype[Any]  # what the passes read and write: floats, or the patterns as they are
     limit: int  # magnitudes from here on are beyond the range
-    clips: bool  # they become the largest value, NaN excepted
+    clips: bool  # they become the largest value
+    general: int  # magnitudes from here on are left to `round_patterns`
     magnitude: Array
     # float passes
     exponents: Array
@@ -77,12 +78,17 @@ def plan_for(p: Params) -> Plan | None:
     def bits(value: int) -> Array:
         return np.array(value, patterns)
 
+    limit = min(p.limit_pos, p.limit_neg) if signed else p.limit_pos
+    clips = (
+        floats
+        and p.over_pos == p.inf_pos == p.max_pos
+        and (not signed or p.over_neg == p.inf_neg == p.max_neg | p.sign)
+    )
     return Plan(
         dtype=dtype,
-        limit=min(p.limit_pos, p.limit_neg) if signed else p.limit_pos,
-        clips=floats
-        and p.over_pos == p.inf_pos == p.max_pos
-        and (not signed or p.over_neg == p.inf_neg == p.max_neg | p.sign),
+        limit=limit,
+        clips=clips,
+        general=p.infinity + 1 if clips else limit,
         # With its sign bit a negative is beyond every limit of an unsigned format.
         magnitude=bits(p.sign - 1 if signed else 2 * p.sign - 1),
         exponents=bits(p.infinity),
@@ -111,16 +117,16 @@ def round_nearest(x: Array, out: Array, p: Params, plan: Plan) -> None:
             part = slice(start, start + size)
             value, result, work = values[part], results[part], scratch[: x.size - start]
             np.bitwise_and(x[part], plan.magnitude, work)
-            if np.maximum.reduce(work) < plan.limit:
-                passes(value, result, work, quanta[: work.size], plan)
-                continue
-            beyond = work > p.infinity if plan.clips else work >= plan.limit
-            at = np.flatnonzero(beyond)
-            replacements = round_patterns(x[part][at], p)
+            peak = np.maximum.reduce(work)
+            at = None
+            if peak >= plan.general:
+                at = np.flatnonzero(work >= plan.general)
+                replacements = round_patterns(x[part][at], p)
             passes(value, result, work, quanta[: work.size], plan)
-            if plan.clips:
+            if plan.clips and peak >= plan.limit:
                 result.clip(plan.lowest, plan.highest, result)
-            out[part][at] = replacements
+            if at is not None:
+                out[part][at] = replacements
 
 
 def _float_passes(x: Array, out: Array, work: Array, quantum: Array, plan: Plan) -> None:

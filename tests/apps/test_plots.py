@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import fpemu
 from fpemu import plots
+from fpemu.ulps import step_exponents
 
 FORMATS = ("e4m3fn", "e5m2", "e2m1", "e4m3fnuz", "int4", "e8m0", "bf16", "e3m2flush", "tf32")
 
@@ -69,6 +73,12 @@ def test_special_values_have_no_error_but_have_codes() -> None:
 def test_a_result_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="q must have the size of x, 3, got 2"):
         plots.Tally("e2m1").add(np.zeros(3), np.zeros(2))
+
+
+@given(x=st.floats(width=32, allow_nan=False, allow_infinity=False), fmt=st.sampled_from(FORMATS))
+def test_vectorised_ulps_are_the_formats(x: float, fmt: str) -> None:
+    chosen = fpemu.format(fmt)
+    assert step_exponents(np.array([x]), chosen)[0] == chosen.step_exponent(abs(Fraction(x)))
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
