@@ -26,7 +26,7 @@ from fpemu.packing import pack
 from fpemu.policy import NanRule, Policy, parse_policy
 from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Step, Stochastic, parse_rounding
 
-CHUNK = 1 << 15
+CHUNK = 1 << 16
 _OVERLAP_WORK: Any = 1 << 16  # candidate solutions to try before calling it an overlap
 _NUMBA_PAYS = 1 << 16  # elements from which loading numba is worth its start
 
@@ -230,6 +230,9 @@ def decode(
     engine = choose_backend(backend, array.size)
     params = lower(target, Rounding.NEAREST_EVEN, Policy(), container)
     native = dtypes.code_dtype(target)
+    if array.dtype == native and _is_plain(array) and _is_plain(values):
+        engine.decode(array.reshape(-1), dtypes.patterns(values).reshape(-1), params)
+        return values[()] if scalar and out is None else values
     for _, piece, place in pieces(array, values, True):
         narrowed = np.ascontiguousarray(piece, dtype=native)
         engine.decode(narrowed, dtypes.patterns(place), params)

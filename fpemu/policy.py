@@ -157,7 +157,8 @@ PRESETS: dict[str, Preset] = {
             "ml_dtypes",
             "ml_dtypes 0.6.0",
             "float64 goes through float32; FP4 and FP6 saturate and turn NaN into -0; "
-            "E8M0 rounds halves up",
+            "E8M0 rounds halves up; not imitated: NaN with its sign bit set becomes +0 in FP4 and "
+            "FP6, and between its two smallest values E8M0 always rounds up",
             _ml_dtypes,
         ),
         Preset(

@@ -26,6 +26,7 @@ from fpemu.lowering import FIELD_OFFSET, Mode, Params
 from fpemu.rounding import Noise
 
 _SHARE = 1 << 17  # elements a thread must have for its start to pay
+_TABLE_PAYS = 1 << 17  # elements from which a table of 2**16 entries pays
 _ONES = (1 << 64) - 1
 
 
@@ -47,6 +48,9 @@ class NumbaBackend:
                 run(x[begin:end], out[begin:end], record, _address(key, first + begin))
         else:
 
+            if run is kernels.round_any and params.width == 16 and x.size >= _TABLE_PAYS:
+                run, record = kernels.look_up, _rounded(params)
+
             def part(begin: int, end: int) -> None:
                 run(x[begin:end], out[begin:end], record)
 
@@ -58,7 +62,12 @@ class NumbaBackend:
             _share(lambda a, b: kernels.encode_any(x[a:b], out[a:b], record), x.size)
 
     def decode(self, codes: Patterns, out: Patterns, params: Params) -> None:
-        if codes.size:
+        if not codes.size:
+            return
+        if params.code_bits <= 8 or (params.code_bits <= 16 and codes.size >= _TABLE_PAYS):
+            table = _decoded(params, out.dtype)
+            _share(lambda a, b: kernels.look_up(codes[a:b], out[a:b], table), codes.size)
+        else:
             record = _record(params)
             _share(lambda a, b: kernels.decode_any(codes[a:b], out[a:b], record), codes.size)
 
@@ -152,6 +161,24 @@ def _plan(params: Params) -> tuple[NDArray[np.uint64], Callable[..., None]]:
     return record, kernels.round_any
 
 
+@lru_cache(maxsize=16)
+def _rounded(params: Params) -> Patterns:
+    """The result for every pattern of a 16-bit container."""
+    every = np.arange(1 << 16, dtype=np.uint16)
+    table = np.empty_like(every)
+    kernels.round_any(every, table, _record(params))
+    return table
+
+
+@lru_cache(maxsize=64)
+def _decoded(params: Params, dtype: np.dtype[Any]) -> Patterns:
+    """The value of every code, for codes of up to 16 bits."""
+    every = np.arange(1 << params.code_bits, dtype=np.uint16)
+    table = np.empty(every.size, dtype)
+    kernels.decode_any(every, table, _record(params))
+    return table
+
+
 def _is_plain_nearest_even(params: Params) -> bool:
     # m = 0 has its ties decided by the exponent, which the fast kernels do not look at
     return params.mode_pos == Mode.NEAREST_EVEN and params.m >= 1 and _is_symmetric(params)
@@ -193,13 +220,19 @@ def _by_addition(params: Params, mantissa_bits: int) -> bool:
 
 
 def _bfloat16_pairs(x: Patterns, out: Patterns, record: NDArray[np.uint64]) -> None:
-    even = x.size & ~1
-    if even and x.ctypes.data % 4 == 0 and out.ctypes.data % 4 == 0:
-        pairs, places = x[:even].view(np.uint32), out[:even].view(np.uint32)
-        kernels.nearest_even_bfloat16_pairs(pairs, places, x[:even], record)
-        x, out = x[even:], out[even:]
-    if x.size:
-        kernels.round_any(x, out, record)
+    # The pairs are written in whole cache lines; what is before and after goes one by one.
+    head = min(-out.ctypes.data % 64 // 2, x.size)
+    end = head + (x.size - head & ~1)
+    if (x.ctypes.data + 2 * head) % 4:
+        head = end = 0
+    for begin, stop in ((0, head), (end, x.size)):
+        if begin < stop:
+            kernels.round_any(x[begin:stop], out[begin:stop], record)
+    if head < end:
+        halves = x[head:end]
+        kernels.nearest_even_bfloat16_pairs(
+            halves.view(np.uint32), out[head:end].view(np.uint32), halves, record
+        )
 
 
 # -------------------------------------------------------------------- threads

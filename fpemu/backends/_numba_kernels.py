@@ -238,50 +238,63 @@ PAIRS = 1024
 def nearest_even_bfloat16_pairs(x, out, halves, p):
     """bfloat16 patterns two by two in a uint32, each half rounded as a float32 by addition.
 
-    `halves` is `x` as uint16. Runs that hold an overflow or NaN, which are rare, take the slower
-    loop.
+    `halves` is `x` as uint16; the powers of two that are added are bfloat16 values, so they are
+    made in 16-bit lanes. Runs with an overflow or NaN, which are rare, take the slower loop.
     """
-    z = x[0]
-    high, sixteen = like(z, 0x7FFF0000), like(z, 16)
-    infinity = like(z, 0x7F800000)
-    limit = shl(like(z, p[LIMIT_POS]), sixteen)
-    mc32 = like(z, 23)
-    smallest = shl(like(z, p[EMIN_FIELD]), mc32)
-    lift_by = shl(add(like(z, p[SHIFT]), sixteen), mc32)
-    signs = like(z, 0x80008000)
+    h = halves[0]
+    magnitude, infinity, limit = like(h, 0x7FFF), like(h, 0x7F80), like(h, p[LIMIT_POS])
+    seven = like(h, 7)
+    smallest = shl(like(h, p[EMIN_FIELD]), seven)
+    lift_by = shl(like(h, p[SHIFT] + np.uint64(16)), seven)
+    added = np.empty(2 * PAIRS, np.uint16)
+    powers = added.view(np.uint32)
     for start in range(0, x.size, PAIRS):
         piece, place = x[start : start + PAIRS], out[start : start + PAIRS]
-        h = halves[0]
-        peak = like(h, 0)
         run = halves[2 * start : 2 * start + 2 * piece.size]
+        peak = like(h, 0)
         for i in range(run.size):
-            peak = umax(peak, band(run[i], like(h, 0x7FFF)))
-        if peak < like(h, p[LIMIT_POS]):
-            for i in range(piece.size):
-                u = piece[i]
-                low = shl(u, sixteen)
-                a, b = band(u, high), band(low, high)
-                g = as_float(add(umax(band(u, infinity), smallest), lift_by))
-                f = as_float(add(umax(band(low, infinity), smallest), lift_by))
-                r = as_bits((as_float(a) + g) - g)
-                s = as_bits((as_float(b) + f) - f)
-                place[i] = bor(bor(r, shr(s, sixteen)), band(u, signs))
+            a = band(run[i], magnitude)
+            peak = umax(peak, a)
+            added[i] = add(umax(band(a, infinity), smallest), lift_by)
+        if peak < limit:
+            _bfloat16_pairs(piece, place, powers[: piece.size])
         else:
-            over, nan = like(z, p[OVER_POS]), like(z, p[NAN])
-            nan_from = shl(like(z, p[NAN_FROM]), sixteen)
-            for i in range(piece.size):
-                u = piece[i]
-                result = like(z, 0)
-                for half in range(2):
-                    v = shl(u, sixteen) if half == 0 else u
-                    a = band(v, high)
-                    g = as_float(add(umax(band(a, infinity), smallest), lift_by))
-                    r = shr(as_bits((as_float(a) + g) - g), sixteen)
-                    r = over if a >= limit else r
-                    r = bor(r, shl(shr(v, like(z, 31)), like(z, 15)))
-                    r = nan if a >= nan_from else r
-                    result = bor(result, r if half == 0 else shl(r, sixteen))
-                place[i] = result
+            _bfloat16_pairs_with_edges(piece, place, p)
+
+
+@inner
+def _bfloat16_pairs(x, out, powers):
+    z = x[0]
+    high, sixteen, signs = like(z, 0x7FFF0000), like(z, 16), like(z, 0x80008000)
+    upper = like(z, 0xFFFF0000)
+    for i in range(x.size):
+        u, g = x[i], powers[i]
+        above, below = as_float(band(g, upper)), as_float(shl(g, sixteen))
+        r = as_bits((as_float(band(u, high)) + above) - above)
+        s = as_bits((as_float(band(shl(u, sixteen), high)) + below) - below)
+        out[i] = bor(bor(r, shr(s, sixteen)), band(u, signs))
+
+
+@inner
+def _bfloat16_pairs_with_edges(x, out, p):
+    z = x[0]
+    high, sixteen, infinity = like(z, 0x7FFF0000), like(z, 16), like(z, 0x7F800000)
+    limit, nan_from = shl(like(z, p[LIMIT_POS]), sixteen), shl(like(z, p[NAN_FROM]), sixteen)
+    over, nan, mc = like(z, p[OVER_POS]), like(z, p[NAN]), like(z, 23)
+    smallest, lift_by = shl(like(z, p[EMIN_FIELD]), mc), shl(add(like(z, p[SHIFT]), sixteen), mc)
+    for i in range(x.size):
+        u = x[i]
+        result = like(z, 0)
+        for half in range(2):
+            v = shl(u, sixteen) if half == 0 else u
+            a = band(v, high)
+            g = as_float(add(umax(band(a, infinity), smallest), lift_by))
+            r = shr(as_bits((as_float(a) + g) - g), sixteen)
+            r = over if a >= limit else r
+            r = bor(r, shl(shr(v, like(z, 31)), like(z, 15)))
+            r = nan if a >= nan_from else r
+            result = bor(result, r if half == 0 else shl(r, sixteen))
+        out[i] = result
 
 
 # --------------------------------------------------------- the general kernel
@@ -725,3 +738,10 @@ def decode_any(codes, out, p):
             if c == code_sign and p[CODE_NAN] == code_sign and code_sign != zero:
                 pattern = nan
         out[i] = like(out[i], pattern)
+
+
+@kernel
+def look_up(index, out, table):
+    """``out = table[index]``, for unsigned indices within the table."""
+    for i in range(index.size):
+        out[i] = table[index[i]]
