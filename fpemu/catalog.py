@@ -69,6 +69,14 @@ NAMES: dict[str, Format] = {name: fmt for fmt, names in _TABLE for name in names
 CANONICAL: dict[str, Format] = {names[0]: fmt for fmt, names in _TABLE}
 ALIASES: dict[str, tuple[str, ...]] = {names[0]: names[1:] for _, names in _TABLE}
 
+# What people call a width when they mean one of several formats of it.
+_FAMILIES: dict[str, list[str]] = {
+    **dict.fromkeys(("fp8", "float8", "f8"), ["e4m3fn", "e5m2"]),
+    **dict.fromkeys(("fp6", "float6", "f6"), ["e3m2", "e2m3"]),
+    **dict.fromkeys(("float4", "f4"), ["e2m1"]),
+    **{f"f{bits}": [f"fp{bits}"] for bits in (16, 32, 64)},
+}
+
 _FIELDS = re.compile(
     r"(?P<u>u?)e(?P<e>\d+)m(?P<m>\d+)(?:b(?P<bias>-?\d+))?"
     r"(?:[-_]?(?P<specials>ieee|fnuz|fn|finite|nozero|twos))?(?:[-_]?(?P<flush>flush))?",
@@ -115,7 +123,7 @@ def _parse(spelling: str) -> Format:
                 return build(match.groupdict())
             except ValueError as error:
                 raise ValueError(f"spelling {spelling!r}: {error}") from None
-    near = difflib.get_close_matches(text, NAMES, n=4, cutoff=0.5)
+    near = _FAMILIES.get(text) or difflib.get_close_matches(text, NAMES, n=4, cutoff=0.5)
     hint = f"; nearest names: {', '.join(near)}" if near else ""
     raise ValueError(f"spelling {spelling!r} is not a format; grammar: {GRAMMAR}{hint}")
 

@@ -427,7 +427,9 @@ def _check_target(path: Path, target: Path, overwrite: bool) -> None:
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "output is a folder", str(path))
     if target.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, "output exists and overwrite is off", str(path))
+        raise FileExistsError(
+            errno.EEXIST, "output exists; --overwrite (overwrite=True) replaces it", str(path)
+        )
 
 
 @contextmanager

@@ -182,6 +182,8 @@ def step_factors(
     noise: PseudoNoise, bits: ArrayLike | None, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """2**(1 - b) for every block, the float32 nearest to it, in the block grid's shape."""
+    if bits is not None and noise.bits is not None:
+        raise ValueError(f"bits must be given once, got {bits!r} and rounding={str(noise)!r}")
     given = noise.bits if bits is None else bits
     if given is None:
         raise ValueError(f"bits must be given with rounding={str(noise)!r}")

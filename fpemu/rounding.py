@@ -186,7 +186,9 @@ def _parse(text: str) -> Descriptor:
                 return Stochastic(variant=Variant.EQUAL)
             bits = int(rest[0]) if rest else 32
             return Stochastic(bits, Variant(rest[1].upper()) if len(rest) == 2 else Variant.A)
-        if head in _NOISES and 1 <= len(rest) <= 2:
+        if head in _NOISES and not rest:
+            raise ValueError(f"it needs a bit width, as in {head}:4 or {head}:4:32x32")
+        if head in _NOISES and len(rest) <= 2:
             if rest == ["ulp"]:
                 return PseudoNoise(_NOISES[head], step=Step.ULP)
             block = (32, 32)

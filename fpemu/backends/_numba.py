@@ -47,7 +47,6 @@ class NumbaBackend:
             def part(begin: int, end: int) -> None:
                 run(x[begin:end], out[begin:end], record, _address(key, first + begin))
         else:
-
             if run is kernels.round_any and params.width == 16 and x.size >= _TABLE_PAYS:
                 run, record = kernels.look_up, _rounded(params)
 

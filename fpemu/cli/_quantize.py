@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ class Job:
     target: Path
     rule: arrays.Rule
     key: Key | None
-    bits: float | None
     include: Sequence[str]
     exclude: Sequence[str]
     plot: Path | None
@@ -66,7 +65,13 @@ def plan(
 ) -> Job:
     """A job from the command's options. Errors: ValueError, ImportError."""
     kind = files.kind_of(source)
+    if bits is not None and rounding is not None and ":" not in rounding:
+        rounding = f"{rounding}:?"  # --bits is the width that the spelling leaves open
     rule = arrays.rule(fmt, rounding, policy)
+    if bits is not None and isinstance(rule.rounding, PseudoNoise):
+        if rule.rounding.bits is not None:
+            raise ValueError(f"--bits {bits:g} and --rounding {rounding} both give a bit width")
+        rule = rule._replace(rounding=replace(rule.rounding, bits=bits))
     require_seed(rule.rounding, seed)
     if bits is not None and not isinstance(rule.rounding, PseudoNoise):
         raise ValueError(f"--bits goes with pseudo rounding, got {str(rule.rounding)!r}")
@@ -78,7 +83,7 @@ def plan(
     if plot is not None:
         _check_plot(plot)
     key = None if seed is None else Key(seed)
-    return Job(source, target, rule, key, bits, include, exclude, plot, backend)
+    return Job(source, target, rule, key, include, exclude, plot, backend)
 
 
 def require_seed(rounding: Descriptor, seed: int | None) -> None:
@@ -102,7 +107,7 @@ def run(job: Job, overwrite: bool) -> None:
         chosen = [name for name, spec in source.specs.items() if spec.is_float]
         chosen = [name for name in chosen if job.chooses(name)]
         if not chosen:
-            raise ValueError(f"{job.source}: no float tensor is chosen, so there is nothing to do")
+            raise ValueError(f"{job.source}: {_nothing_to_do(job, source)}")
         work = Work(job, frozenset(chosen))
         with _progress() as progress:
             total = sum(spec.nbytes for spec in source.specs.values() if spec.is_float)
@@ -136,6 +141,14 @@ def _progress() -> Progress:
     )
 
 
+def _nothing_to_do(job: Job, source: files.TensorFile) -> str:
+    floats = [name for name, spec in source.specs.items() if spec.is_float]
+    if floats:
+        return f"--include and --exclude leave no float tensor; there are {', '.join(floats[:5])}"
+    kinds = ", ".join(sorted({spec.dtype for spec in source.specs.values()})) or "nothing"
+    return f"there is no float tensor to round, only {kinds}; other types are copied unchanged"
+
+
 def recipe(job: Job, source: files.TensorFile, chosen: Sequence[str]) -> files.Recipe:
     """How the tensors came about, as JSON types; enough to make them again from the source."""
     fmt, rounding, policy = job.rule
@@ -146,7 +159,6 @@ def recipe(job: Job, source: files.TensorFile, chosen: Sequence[str]) -> files.R
         "rounding": str(rounding),
         "policy": {**asdict(policy), "overflow": str(policy.overflow_for(fmt))},
         "key": None if job.key is None else {"seed": job.key.seed, "child": "tensor name"},
-        "bits": job.bits,
         "tensors": {name: "rounded" if name in chosen else "copied" for name in source.specs},
     }
     if source.recipe is not None:
@@ -179,11 +191,13 @@ class Work:
         fmt, rounding, policy = job.rule
         try:
             q: NDArray[Any] = arrays.quantize(
-                x, fmt, rounding=rounding, policy=policy, bits=job.bits, backend=job.backend,
+                x, fmt, rounding=rounding, policy=policy, backend=job.backend,
                 key=None if job.key is None else job.key.child(name),
             )  # fmt: skip
         except (ValueError, TypeError) as wrong:
-            raise type(wrong)(f"{job.source}: tensor {name!r}: {wrong}") from None
+            raise type(wrong)(
+                f"{job.source}: tensor {name!r}: {wrong}; --exclude {name!r} copies it unchanged"
+            ) from None
         self.reports[name] = error(x, q, fmt)
         self._add(x, q)
         if self.tally is not None:

@@ -121,7 +121,7 @@ def _values(fmt: Format) -> Iterator[Text | Table]:
     half = 1 << (fmt.bits - 1)
     mirrored = fmt.signed and all(_is_negative(fmt, code) for code in range(half))
     codes = range(half) if mirrored else fmt.codes()
-    columns = min(COLUMNS, max(1, 1 << fmt.mantissa_bits), len(codes))
+    columns = min(COLUMNS, 1 << fmt.mantissa_bits if fmt.mantissa_bits else 8, len(codes))
     result = table("code", *(f"+{column}" for column in range(columns)), gap=1)
     for start in range(0, len(codes), columns):
         row = (_short(_value(fmt, start + column)) for column in range(columns))

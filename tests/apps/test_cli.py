@@ -280,7 +280,7 @@ def test_pseudo_rounding_takes_bits(tmp_path: Path, ok: Run) -> None:
         key=Key(1).child("array"),
     )  # fmt: skip
     assert same(read(target)["array"], expected)
-    assert recipe(target)["bits"] == 4
+    assert recipe(target)["rounding"] == "pseudo_gaussian:4:8x8"
 
 
 def test_backends_write_the_same_bytes(backend: str, model: Path, ok: Run) -> None:
@@ -373,9 +373,9 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "quantize: truncated npy": (("quantize", "cut.npy", "-f", "e2m1"), "cut.npy: damaged"),
     "quantize: foreign": (("quantize", "foreign.npz", "-f", "e2m1"), "foreign.npz: damaged"),
     "quantize: wrong dtype": (("quantize", "complex.npz", "-f", "e2m1"), "tensor 'z' is complex64"),
-    "quantize: nothing to do": (("quantize", "integers.npy", "-f", "e2m1"), "nothing to do"),
+    "quantize: nothing to do": (("quantize", "integers.npy", "-f", "e2m1"), "no float tensor to round"),
     "quantize: nothing included": (
-        ("quantize", "model.safetensors", "-f", "e2m1", "--include", "nope*"), "nothing to do"),
+        ("quantize", "model.safetensors", "-f", "e2m1", "--include", "nope*"), "leave no float tensor"),
     "quantize: output exists": (
         ("quantize", "model.safetensors", "-f", "e2m1", "-o", "taken.safetensors"),
         "taken.safetensors: output exists"),

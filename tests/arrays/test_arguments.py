@@ -40,7 +40,11 @@ def refuses(kind, words, call, *args, **kwargs):
         (TypeError, "key must be a Key or an int seed, got bool", {"key": True}),
         (ValueError, "bits must be given", {"rounding": PseudoNoise(), "key": 1}),
         (ValueError, "bits goes with pseudo rounding", {"bits": 4}),
-        (ValueError, r"bits must be in \[0, 24\]", {"rounding": PseudoNoise(), "key": 1, "bits": 25}),
+        (
+            ValueError,
+            r"bits must be in \[0, 24\]",
+            {"rounding": PseudoNoise(), "key": 1, "bits": 25},
+        ),
         (
             ValueError,
             r"shape of the block grid, \(1, 1\)",
@@ -49,10 +53,18 @@ def refuses(kind, words, call, *args, **kwargs):
         (TypeError, "bits must be a number", {"rounding": PseudoNoise(), "key": 1, "bits": "x"}),
         (ValueError, "backend must be one of numpy, numba", {"backend": "fortran"}),
         (TypeError, "dtype must be float64, float32, float16 or bfloat16", {"dtype": "int8"}),
-        (ValueError, "dtype float16 cannot hold.*use bfloat16 or float32", {"fmt": "bf16", "dtype": "f2"}),
+        (
+            ValueError,
+            "dtype float16 cannot hold.*use bfloat16 or float32",
+            {"fmt": "bf16", "dtype": "f2"},
+        ),
         (TypeError, "out must be a NumPy array, got list", {"out": [1.0]}),
         (TypeError, "out must have dtype float32, got float64", {"out": np.zeros((3, 4))}),
-        (ValueError, r"out must have shape \(3, 4\), got \(4, 3\)", {"out": np.zeros((4, 3), "f4")}),
+        (
+            ValueError,
+            r"out must have shape \(3, 4\), got \(4, 3\)",
+            {"out": np.zeros((4, 3), "f4")},
+        ),
     ],
 )
 def test_quantize_refuses(kind, words, options, backend):
@@ -85,7 +97,9 @@ def test_other_dtypes_are_refused(verb, x):
 
 def test_a_dtype_that_cannot_hold_the_format_is_refused():
     x = np.ones(3, np.float16)
-    refuses(ValueError, "x of dtype float16 cannot hold.*bfloat16 or float32", fpemu.quantize, x, "bf16")
+    refuses(
+        ValueError, "x of dtype float16 cannot hold.*bfloat16 or float32", fpemu.quantize, x, "bf16"
+    )
     refuses(ValueError, "use float64", fpemu.quantize, X, "fp64")
     refuses(ValueError, "no supported dtype", fpemu.quantize, X, "binary16p1ue")
     assert fpemu.quantize(x, "bf16", dtype="float32").dtype == np.float32
@@ -152,7 +166,13 @@ def test_encode_out_must_be_of_the_code_type():
 
 
 def test_decode_refuses_stray_bits_and_other_types():
-    refuses(ValueError, r"codes must be in 0..15 for e2m1, got 16 at \(2,\)", fpemu.decode, [1, 2, 16], "e2m1")
+    refuses(
+        ValueError,
+        r"codes must be in 0..15 for e2m1, got 16 at \(2,\)",
+        fpemu.decode,
+        [1, 2, 16],
+        "e2m1",
+    )
     refuses(ValueError, r"got -1 at \(0,\)", fpemu.decode, [-1], "e2m1")
     refuses(TypeError, "codes must be integers, got dtype float64", fpemu.decode, [1.0], "e2m1")
     refuses(TypeError, "codes must be integers, got dtype bool", fpemu.decode, [True], "e2m1")

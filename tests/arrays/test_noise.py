@@ -17,7 +17,9 @@ from fpemu.noise import _exact_exp2_of_one_minus, exp2_of_one_minus, grid_shape,
 def nearest_float32(value):
     """The float32 nearest to an mpmath number, ties to even."""
     mantissa, exponent = mpmath.frexp(value)
-    return np.float32(float(mpmath.ldexp(mpmath.nint(mpmath.ldexp(mantissa, 24)), int(exponent) - 24)))
+    return np.float32(
+        float(mpmath.ldexp(mpmath.nint(mpmath.ldexp(mantissa, 24)), int(exponent) - 24))
+    )
 
 
 def test_step_factors_are_correctly_rounded():
@@ -74,7 +76,11 @@ def test_bits_per_block(backend):
             part = (slice(32 * r, 32 * r + 32), slice(32 * c, 32 * c + 32))
             key = fpemu.Key(1, offset=32 * r * 96 + 32 * c, row_length=32, row_stride=96)
             alone = fpemu.quantize(
-                x[part], "bf16", rounding=PseudoNoise(bits=float(bits[r, c])), key=key, backend=backend
+                x[part],
+                "bf16",
+                rounding=PseudoNoise(bits=float(bits[r, c])),
+                key=key,
+                backend=backend,
             )
             assert np.array_equal(q[part], alone)
 
@@ -110,7 +116,9 @@ def test_a_step_that_overflows_is_a_finite_overflow(backend):
 def test_ulp_steps(backend, fmt, dtype):
     x = np.array([0.3, -1.5, 0.0, -0.0, 1e-4, 300.0, 1000.0, np.inf, np.nan, 2.0**-130], dtype)
     key = fpemu.Key(4)
-    q = fpemu.quantize(x, fmt, rounding=PseudoNoise("uniform", step="ulp"), key=key, backend=backend)
+    q = fpemu.quantize(
+        x, fmt, rounding=PseudoNoise("uniform", step="ulp"), key=key, backend=backend
+    )
     compute = np.float64 if dtype is np.float64 else np.float32
     for i, value in enumerate(x.astype(compute)):
         if not np.isfinite(value):

@@ -37,7 +37,9 @@ def test_integers_are_rounded_from_their_own_magnitude(backend, dtype, mode):
     limits = np.iinfo(dtype)
     top = int(limits.max)
     picked = [0, 1, 2, 3, 5, 7, 100, top, top - 1, top // 2, top // 2 + 1, top // 3, limits.min]
-    picked += [(1 << k) + d for k in range(3, top.bit_length()) for d in (-1, 1) if (1 << k) + d <= top]
+    picked += [
+        (1 << k) + d for k in range(3, top.bit_length()) for d in (-1, 1) if (1 << k) + d <= top
+    ]
     x = np.array(picked, dtype)
     rounding = parse_rounding(mode)
     key = fpemu.Key(5)
@@ -71,7 +73,9 @@ def test_scalars_give_scalars(backend):
     assert zero_d.shape == ()
 
 
-@pytest.mark.parametrize("mode", ["nearest_even", "toward_zero", "stochastic", "pseudo_gaussian:4:2x3"])
+@pytest.mark.parametrize(
+    "mode", ["nearest_even", "toward_zero", "stochastic", "pseudo_gaussian:4:2x3"]
+)
 def test_layout_does_not_matter(backend, mode):
     rng = np.random.default_rng(3)
     base = rng.standard_normal((9, 10, 11)).astype(np.float32)
@@ -84,7 +88,9 @@ def test_layout_does_not_matter(backend, mode):
         "reversed": base[::-1, :, ::-1].copy()[::-1, :, ::-1],
         "strided": np.repeat(base, 2, axis=1)[:, ::2],
         "big-endian": swapped,
-        "unaligned": np.frombuffer(b"x" + base.tobytes(), np.uint8)[1:].view(np.float32).reshape(base.shape),
+        "unaligned": np.frombuffer(b"x" + base.tobytes(), np.uint8)[1:]
+        .view(np.float32)
+        .reshape(base.shape),
     }
     for name, view in views.items():
         before = view.copy()
@@ -121,7 +127,9 @@ def test_output_dtype_can_be_chosen(backend, dtype, wanted):
 def test_nan_is_the_positive_quiet_one(backend, dtype):
     unsigned = np.dtype(f"u{np.dtype(dtype).itemsize}")
     quiet = np.array([np.nan], dtype).view(unsigned)[0] & ((1 << (8 * unsigned.itemsize - 1)) - 1)
-    noisy = np.array([quiet, quiet + 1, quiet | (1 << (8 * unsigned.itemsize - 1)), quiet - 1], unsigned)
+    noisy = np.array(
+        [quiet, quiet + 1, quiet | (1 << (8 * unsigned.itemsize - 1)), quiet - 1], unsigned
+    )
     for mode in ("nearest_even", "to_odd", "stochastic:8", "pseudo_uniform:4"):
         for fmt in ("e4m3fn", "e5m2", "e2m1", "e4m3fnuz"):
             q = fpemu.quantize(noisy.view(dtype), fmt, rounding=mode, key=1, backend=backend)
@@ -167,11 +175,19 @@ def test_packing_long_streams():
 def test_packing_refuses():
     packed = fpemu.pack([1, 2, 3], 4)
     for kind, words, call in (
-        (ValueError, r"codes must fit 4 bits, got 16 at index \(1,\)", lambda: fpemu.pack([1, 16], 4)),
+        (
+            ValueError,
+            r"codes must fit 4 bits, got 16 at index \(1,\)",
+            lambda: fpemu.pack([1, 16], 4),
+        ),
         (ValueError, "codes must fit", lambda: fpemu.pack([-1], 4)),
         (TypeError, "codes must be integers", lambda: fpemu.pack([1.0], 4)),
         (ValueError, "bits must be in 1..64", lambda: fpemu.pack([1], 0)),
-        (ValueError, "packed must have 2 bytes for 4 codes|packed must have", lambda: fpemu.unpack(packed, 4, 5)),
+        (
+            ValueError,
+            "packed must have 2 bytes for 4 codes|packed must have",
+            lambda: fpemu.unpack(packed, 4, 5),
+        ),
         (ValueError, "packed must have", lambda: fpemu.unpack(packed[:1], 4, 3)),
         (ValueError, "stray bits", lambda: fpemu.unpack(packed | 0xF0, 4, 3)),
         (TypeError, "packed must be uint8", lambda: fpemu.unpack(packed.astype(int), 4, 3)),
@@ -184,7 +200,9 @@ def test_packing_refuses():
 def test_encode_packed_is_pack_of_encode(backend):
     x = np.random.default_rng(0).standard_normal((7, 5))
     codes = fpemu.encode(x, "e3m2", backend=backend)
-    assert np.array_equal(fpemu.encode(x, "e3m2", packed=True, backend=backend), fpemu.pack(codes, 6))
+    assert np.array_equal(
+        fpemu.encode(x, "e3m2", packed=True, backend=backend), fpemu.pack(codes, 6)
+    )
 
 
 def test_threads_and_sizes_give_the_same_bits():
@@ -194,7 +212,13 @@ def test_threads_and_sizes_give_the_same_bits():
 
     x = np.random.default_rng(1).standard_normal((1 << 19) + 77, dtype=np.float32) * 3
     before = numba.get_num_threads()
-    for mode in ("nearest_even", "toward_positive", "stochastic:16", "stochastic:9:B", "pseudo_gaussian:5"):
+    for mode in (
+        "nearest_even",
+        "toward_positive",
+        "stochastic:16",
+        "stochastic:9:B",
+        "pseudo_gaussian:5",
+    ):
         options = {"rounding": mode, "key": fpemu.Key(3, offset=5)}
         expected = fpemu.quantize(x, "e4m3fn", backend="numpy", **options)
         for count in {1, before}:

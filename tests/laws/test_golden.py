@@ -45,8 +45,13 @@ def label(case: dict[str, Any]) -> str:
     return f"{case['format']}-{case['dtype']}-{case['rounding']}"
 
 
+def lane_label(case: dict[str, Any]) -> str:
+    key = case["key"]
+    return f"{key['seed']:x}-{key['stream']:x}-{key['offset']:x}-{case['lane_bits']}"
+
+
 def parsed(case: dict[str, Any], field: str) -> np.ndarray:
-    patterns = np.array([int(text, 16) for text in case[field]], np.uint64)
+    patterns = np.array([int(text, 16) for text in case[field].split()], np.uint64)
     return floats(patterns, float_dtype(case["dtype"])).reshape(case.get("shape", -1))
 
 
@@ -72,10 +77,10 @@ def test_the_known_answers_are_the_published_ones() -> None:
     ]
 
 
-@pytest.mark.parametrize("case", PHILOX["lanes"], ids=str)
+@pytest.mark.parametrize("case", PHILOX["lanes"], ids=lane_label)
 def test_lanes(backend: str, case: dict[str, Any]) -> None:
     """The raw lanes of a backend."""
-    expected = [int(text, 16) for text in case["lanes"]]
+    expected = [int(text, 16) for text in case["lanes"].split()]
     out = np.empty(len(expected), f"u{case['lane_bits'] // 8}")
     fpemu.backends.get(backend).lanes(out, Key(**case["key"]))
     assert out.tolist() == expected
@@ -95,10 +100,10 @@ def test_stochastic_bits(backend: str, case: dict[str, Any]) -> None:
     }
     got = fpemu.quantize(x, case["format"], **arguments)
     assert bits(got).tolist() == bits(parsed(case, "values")).tolist()
-    coded = np.array([code is not None for code in case["codes"]])
+    expected = case["codes"].split()
+    coded = np.array([code != "-" for code in expected])
     codes = fpemu.encode(np.where(coded, x, x.dtype.type(0)), case["format"], **arguments)
-    expected = [int(code, 16) for code in case["codes"] if code is not None]
-    assert codes[coded].tolist() == expected
+    assert codes[coded].tolist() == [int(code, 16) for code in expected if code != "-"]
 
 
 @pytest.mark.parametrize("case", NOISE["cases"], ids=label)
