@@ -145,7 +145,7 @@ def _nothing_to_do(job: Job, source: files.TensorFile) -> str:
     floats = [name for name, spec in source.specs.items() if spec.is_float]
     if floats:
         return f"--include and --exclude leave no float tensor; there are {', '.join(floats[:5])}"
-    kinds = ", ".join(sorted({spec.dtype for spec in source.specs.values()})) or "nothing"
+    kinds = ", ".join(sorted({str(spec.dtype) for spec in source.specs.values()})) or "nothing"
     return f"there is no float tensor to round, only {kinds}; other types are copied unchanged"
 
 

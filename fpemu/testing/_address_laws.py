@@ -152,9 +152,13 @@ def threads_do_not_matter(trial: Trial) -> None:
     if isinstance(trial.rounding, Rounding):
         once = trial.quantize(trial.x)
         trial.same(x, whole, np.resize(once, _LONG), " (inside a long array)")
-    with ThreadPoolExecutor(3) as pool:
-        for got in pool.map(trial.quantize, [x] * 3):
-            trial.same(x, got, whole, " (called from several threads)")
+    # Different inputs at once, so that a scratch buffer they share would show.
+    inputs = [x, np.ascontiguousarray(x[::-1]), np.roll(x, 1001)]
+    alone = [trial.quantize(one) for one in inputs]
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        together = list(pool.map(trial.quantize, inputs))
+    for one, expected, got in zip(inputs, alone, together, strict=True):
+        trial.same(one, got, expected, " (called from several threads)")
 
 
 @law(_random)

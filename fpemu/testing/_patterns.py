@@ -22,8 +22,7 @@ Floats: TypeAlias = NDArray[Any]
 Unsigned: TypeAlias = NDArray[Any]
 
 
-@lru_cache(maxsize=256)
-def float_dtype(dtype: DTypeLike | str) -> np.dtype[Any]:
+def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """The NumPy dtype of a container: float16, float32, float64, or ml_dtypes' bfloat16.
 
     Errors: ValueError for any other dtype, ImportError for "bfloat16" without ml_dtypes.
@@ -31,17 +30,22 @@ def float_dtype(dtype: DTypeLike | str) -> np.dtype[Any]:
     if isinstance(dtype, str) and dtype == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    found = np.dtype(dtype)
-    if found.name not in CONTAINERS:
-        raise ValueError(f"dtype must be one of {', '.join(CONTAINERS)}, got {found}")
+        dtype = ml_dtypes.bfloat16
+    found: np.dtype[Any] = np.dtype(dtype)
+    _container(found)
     return found
 
 
-@lru_cache(maxsize=256)
 def container_of(dtype: DTypeLike) -> Container:
     """The fields of a floating dtype. Errors: as `float_dtype`."""
-    return CONTAINERS[float_dtype(dtype).name]
+    return _container(float_dtype(dtype))
+
+
+@lru_cache(maxsize=64)
+def _container(dtype: np.dtype[Any]) -> Container:
+    if dtype.name not in CONTAINERS:
+        raise ValueError(f"dtype must be one of {', '.join(CONTAINERS)}, got {dtype}")
+    return CONTAINERS[dtype.name]
 
 
 def containers(fmt: Format | str) -> tuple[np.dtype[Any], ...]:

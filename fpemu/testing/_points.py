@@ -34,10 +34,10 @@ def magnitudes(fmt: Format, codes: Codes, scale: int = 0) -> NDArray[np.float64]
         0 if fmt.subnormals is Subnormals.FLUSH else trailing,
     )
     lowest = 0 if fmt.subnormals is Subnormals.NONE else 1
+    exponent = np.maximum(field, lowest) - fmt.bias - m + scale
     with np.errstate(over="ignore"):
-        return np.ldexp(
-            significand.astype(np.float64), np.maximum(field, lowest) - fmt.bias - m + scale
-        )
+        values: NDArray[np.float64] = np.ldexp(significand.astype(np.float64), exponent)
+    return values
 
 
 def some_codes(fmt: Format, most: int = 512) -> Codes:

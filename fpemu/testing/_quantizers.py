@@ -115,8 +115,7 @@ class Reference:
         self, x: Floats, fmt: Format, rounding: Descriptor, policy: Policy, key: Key
     ) -> list[Value]:
         """The exact results, in C order."""
-        random = isinstance(rounding, Stochastic)
-        drawn = draws(key, x.size, rounding) if random else None
+        drawn = draws(key, x.size, rounding) if isinstance(rounding, Stochastic) else None
         return self.round(x, fmt, rounding, policy, drawn)
 
     @staticmethod

@@ -28,7 +28,7 @@ from fpemu.values import as_value
 KEY = Key(0x5EED, stream=3)
 
 
-class LawViolation(AssertionError):
+class LawViolation(AssertionError):  # noqa: N818 - what it is, an AssertionError, says it
     """A law that does not hold: its name in `law`, a counterexample in the message."""
 
     def __init__(self, law: str, message: str) -> None:
@@ -223,7 +223,7 @@ def law(
             body(Trial(name, quantizer, target, inputs, mode, rules, as_key(key)))
 
         # The signature is the public one, not that of `body`.
-        del call.__wrapped__  # type: ignore[attr-defined]
+        del call.__wrapped__
         LAWS[name] = Law(name, call, applies, needs_codes, any_rounding)
         return call
 

@@ -64,8 +64,8 @@ def bracket(fmt: Format, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
             side = (x < 0) == negative
             size = np.abs(x[side])
             at = (ladder.negative if negative else ladder.positive).locate(size)
-            inner = np.where(at.index >= 0, at.low, np.nan)
-            outer = np.where(inner == size, size, np.where(at.index >= 0, at.high, at.low))
+            inner = np.where(at.rung >= 0, at.low, np.nan)
+            outer = np.where(inner == size, size, np.where(at.rung >= 0, at.high, at.low))
             low[side] = -outer if negative else inner
             high[side] = -inner if negative else outer
         return low, high

@@ -6,6 +6,7 @@ strategies, and NumPy with them, are loaded when one is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -19,14 +20,15 @@ from fpemu.rounding import PseudoNoise, Rounding, Stochastic
 def _strategy(kind: type[Any]) -> st.SearchStrategy[Any]:
     from fpemu.testing import strategies
 
-    return {
+    makers: dict[type[Any], Callable[[], st.SearchStrategy[Any]]] = {
         Format: strategies.formats,
         Key: strategies.keys,
         Policy: strategies.policies,
         PseudoNoise: strategies.pseudo_noise,
         Rounding: lambda: st.sampled_from(Rounding),
         Stochastic: strategies.stochastic,
-    }[kind]()
+    }
+    return makers[kind]()
 
 
 for _kind in (Format, Key, Policy, PseudoNoise, Rounding, Stochastic):

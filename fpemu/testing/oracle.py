@@ -37,14 +37,20 @@ class Rounded(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Where magnitudes lie: `index` of the rung at or below (-1: below the lowest), the values
+    """Where magnitudes lie: number of the `rung` at or below (-1: below the lowest), the values
     of that rung and the next, the midpoint, and whether the lower rung's code is odd."""
 
-    index: Integers
+    rung: Integers
     low: Float64s
     high: Float64s
     middle: Float64s
     odd: Mask
+
+    def where(self, mask: Mask) -> Neighbours:
+        """Those of some magnitudes."""
+        return Neighbours(
+            self.rung[mask], self.low[mask], self.high[mask], self.middle[mask], self.odd[mask]
+        )
 
 
 class Ladder(NamedTuple):
@@ -164,11 +170,11 @@ class Table:
         ladder = self.negative if negative else self.positive
         finite = np.isfinite(size)
         at = ladder.locate(np.where(finite, size, 0.0))
-        inside = finite & (at.index >= 0) & (at.index < ladder.beyond)
+        inside = finite & (at.rung >= 0) & (at.rung < ladder.beyond)
         away = np.zeros(size.shape, np.bool_)
-        part = Neighbours(*(field[inside] for field in at))
+        part = at.where(inside)
         away[inside] = _goes_away(rounding, size[inside], part, negative, draws[inside])
-        rung = np.clip(at.index + away, 0, ladder.beyond)
+        rung = np.clip(at.rung + away, 0, ladder.beyond)
 
         values = ladder.rungs[rung]
         codes = self._signed_codes(ladder.codes[rung], negative)
@@ -293,26 +299,29 @@ def _goes_away(
 ) -> Mask:
     """Which magnitudes, between the rungs `at`, go to the upper one."""
     inexact = size != at.low
+    away: Mask
     match rounding:
         case Rounding.NEAREST_EVEN:
-            return (size > at.middle) | ((size == at.middle) & at.odd)
+            away = (size > at.middle) | ((size == at.middle) & at.odd)
         case Rounding.NEAREST_AWAY:
-            return size >= at.middle
+            away = size >= at.middle
         case Rounding.NEAREST_ZERO:
-            return size > at.middle
+            away = size > at.middle
         case Rounding.TOWARD_ZERO:
-            return np.zeros(size.shape, np.bool_)
+            away = np.zeros(size.shape, np.bool_)
         case Rounding.TOWARD_POSITIVE:
-            return inexact & (not negative)
+            away = inexact & (not negative)
         case Rounding.TOWARD_NEGATIVE:
-            return inexact & negative
+            away = inexact & negative
         case Rounding.TO_ODD:
-            return inexact & ~at.odd
+            away = inexact & ~at.odd
         case Stochastic(_, Variant.EQUAL):
-            return inexact & (draws == 1)
+            away = inexact & (draws == 1)
         case Stochastic(bits, variant):
-            return scaled_fraction(size, at, bits, variant) + draws >= 1 << bits
-    raise TypeError(f"rounding must be deterministic or stochastic, got {rounding!r}")
+            away = scaled_fraction(size, at, bits, variant) + draws >= 1 << bits
+        case _:
+            raise TypeError(f"rounding must be deterministic or stochastic, got {rounding!r}")
+    return away
 
 
 def scaled_fraction(size: Float64s, at: Neighbours, bits: int, variant: Variant) -> Integers:
@@ -324,6 +333,7 @@ def scaled_fraction(size: Float64s, at: Neighbours, bits: int, variant: Variant)
     """
     _, exponent = np.frexp(at.middle - at.low)  # gap = 2**exponent
     distance = size - at.low
+    count: Float64s
     match variant:
         case Variant.A:
             count = np.floor(np.ldexp(distance, bits - exponent))
@@ -332,7 +342,8 @@ def scaled_fraction(size: Float64s, at: Neighbours, bits: int, variant: Variant)
             count = np.floor((doubled + 1) / 2)
         case _:
             count = np.rint(np.ldexp(distance, bits - exponent))
-    return count.astype(np.int64)
+    whole: Integers = count.astype(np.int64)
+    return whole
 
 
 @lru_cache(maxsize=2048)

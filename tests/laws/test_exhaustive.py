@@ -38,9 +38,7 @@ def small_formats() -> tuple[Format, ...]:
 
 
 def _small_formats() -> Iterator[Format]:
-    fields = product(
-        range(MAX_BITS + 1), range(MAX_BITS + 1), (True, False), Specials, Subnormals
-    )
+    fields = product(range(MAX_BITS + 1), range(MAX_BITS + 1), (True, False), Specials, Subnormals)
     count = 0
     for e, m, signed, specials, subnormals in fields:
         if not 1 <= e + m + signed <= MAX_BITS:

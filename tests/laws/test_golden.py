@@ -64,7 +64,8 @@ def test_files_are_what_the_reference_gives(name: str) -> None:
 @pytest.mark.parametrize("case", PHILOX["published"], ids=lambda case: case["counter"][:8])
 def test_philox_known_answers(case: dict[str, str]) -> None:
     counter, key, words = (
-        tuple(int(word, 16) for word in case[field].split()) for field in ("counter", "key", "words")
+        tuple(int(word, 16) for word in case[field].split())
+        for field in ("counter", "key", "words")
     )
     assert philox.philox(counter, key) == words
 

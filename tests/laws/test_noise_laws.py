@@ -100,9 +100,7 @@ def test_all_noise_laws_hold(backend: str, spelling: str, rounding: PseudoNoise)
     dtypes = containers(spelling)
     turn = (NOISES.index(rounding) + FORMATS.index(spelling)) % len(dtypes)
     policy = list(fpemu.Overflow)[(turn + NOISES.index(rounding)) % 3]
-    ran = check(
-        Backend(backend), spelling, rounding=rounding, policy=policy, dtype=dtypes[turn]
-    )
+    ran = check(Backend(backend), spelling, rounding=rounding, policy=policy, dtype=dtypes[turn])
     assert len(ran) >= (6 if rounding.step is Step.BLOCK else 4)
 
 
@@ -134,9 +132,7 @@ def test_noise_agrees_with_the_reference(backend: str, data: st.DataObject) -> N
     fmt = data.draw(fst.formats(container="float32"), label="fmt")
     dtype = data.draw(fst.containers(fmt), label="dtype")
     rounding = data.draw(fst.pseudo_noise(bits=False), label="rounding")
-    shape = data.draw(
-        st.lists(st.integers(1, 7), min_size=1, max_size=3).map(tuple), label="shape"
-    )
+    shape = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=3).map(tuple), label="shape")
     x = data.draw(fst.arrays(fmt, dtype, shape=shape), label="x")
     key = data.draw(fst.keys(), label="key")
     widths = None

@@ -89,9 +89,7 @@ E4M3 = [448.0, 464.0, after(464, 1e9), 480.0, 1e38, INF, NAN]
         ("binary8p4sf", "sat_none", [240] * 6 + [NAN]),
     ],
 )
-def test_e4m3_overflow(
-    backend: str, fmt: str, policy: str | None, expected: list[float]
-) -> None:
+def test_e4m3_overflow(backend: str, fmt: str, policy: str | None, expected: list[float]) -> None:
     assert same(quantize(backend, E4M3, fmt, policy=policy), expected)
     mirrored = [-v for v in E4M3]
     assert same(quantize(backend, mirrored, fmt, policy=policy), [-v for v in expected])
@@ -378,7 +376,9 @@ def test_two_calls_with_two_keys_differ(backend: str) -> None:
     keys = [Key(0), Key(1), Key(0, 1), Key(0, 0, 4096), Key(0).child("w"), Key(0).child("w", 1)]
 
     def run(key: Key) -> bytes:
-        return fpemu.quantize(x, "e4m3fn", rounding="stochastic", key=key, backend=backend).tobytes()
+        return fpemu.quantize(
+            x, "e4m3fn", rounding="stochastic", key=key, backend=backend
+        ).tobytes()
 
     results = [run(key) for key in keys]
     assert len(set(results)) == len(keys)
@@ -410,13 +410,13 @@ def test_random_modes_need_a_key(backend: str) -> None:
 def test_no_generator_is_touched(backend: str) -> None:
     """FP8-Emulation-Toolkit seeds torch's global generator when it is imported."""
     random.seed(7)
-    np.random.seed(7)  # noqa: NPY002 - the legacy global state is what must not move
-    python, legacy = random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    np.random.seed(7)
+    python, legacy = random.getstate(), np.random.get_state()[1].tobytes()
     x = np.linspace(-9, 9, 1000, dtype=np.float32)
     for rounding in ("stochastic", PseudoNoise(bits=4)):
         fpemu.quantize(x, "e4m3fn", rounding=rounding, key=1, backend=backend)
     assert random.getstate() == python
-    assert np.random.get_state()[1].tobytes() == legacy  # noqa: NPY002
+    assert np.random.get_state()[1].tobytes() == legacy
 
 
 def test_import_touches_nothing() -> None:

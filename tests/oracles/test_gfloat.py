@@ -150,9 +150,7 @@ def test_stochastic_modes(backend: str, fmt: Format) -> None:
                 expected = gfloat.round_ndarray(
                     rebuilt(fmt), widen(x), their_mode, sat, drawn, count
                 )
-            got = fpemu.quantize(
-                x, fmt, rounding=rounding, policy=overflow, key=3, backend=backend
-            )
+            got = fpemu.quantize(x, fmt, rounding=rounding, policy=overflow, key=3, backend=backend)
             assert_same(got, expected, x, (rounding, overflow))
 
 
