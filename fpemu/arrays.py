@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from fpemu.integers import round_integers
 from fpemu.keys import Key, as_key
 from fpemu.lowering import FLOAT32, FLOAT64, Container, Params, lower
 from fpemu.packing import pack
-from fpemu.policy import NanRule, Policy, parse_policy
+from fpemu.policy import NanRule, Policy, ZeroSign, parse_policy
 from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Step, Stochastic, parse_rounding
 
 CHUNK = 1 << 16
@@ -171,7 +172,7 @@ def encode(
 
     NaN is written as the positive quiet NaN; a format without NaN raises a ValueError that names
     the first index, unless the policy's `nan` rule says what to write.
-    Errors: as `quantize`; TypeError for pseudo rounding with ulp steps, whose results have no
+    Errors: as `quantize`; ValueError for pseudo rounding with ulp steps, whose results have no
     code. On an error `out` is unchanged.
     """
     chosen = rule(fmt, rounding, policy)
@@ -267,7 +268,8 @@ def _encode_noise(
         dtype=dtypes.dtype_of(container),
         backend=backend,
     )
-    policy = chosen.policy
+    # The values are members already; a rule for signs of zeros must not be applied again.
+    policy = replace(chosen.policy, zero_sign=ZeroSign.KEEP, through_float32=False)
     codes = encode(values, chosen.fmt, policy=policy, packed=packed, out=out, backend=backend)
     return codes[()] if scalar and out is None and not packed else codes
 
@@ -292,10 +294,12 @@ def _check_codes(
     if missing.any():
         at = int(missing.argmax())
         index = tuple(int(i) for i in np.unravel_index(first + at, shape))
-        what = "NaN" if magnitude[at] > params.infinity else "infinity"
+        what, remedy = "infinity", ""
+        if magnitude[at] > params.infinity:
+            what = "NaN"
+            remedy = "; Policy(nan='zero') or Policy(nan='max') writes a number for it"
         raise ValueError(
-            f"x must not give {what}: {fmt} has no code for it (first at index {index}); "
-            "Policy(nan='zero') or Policy(nan='max') writes a number for NaN"
+            f"x must not give {what}: {fmt} has no code for it (first at index {index}){remedy}"
         )
 
 
@@ -335,7 +339,20 @@ def _import(x: Any) -> NDArray[Any]:
         raise TypeError("x must be a NumPy array or convertible to one; got a torch tensor")
     if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray | np.generic):
         return np.from_dlpack(x)
-    return np.asarray(x)
+    array = np.asarray(x)
+    if isinstance(x, list | tuple) and array.dtype == np.float64:
+        _refuse_inexact_integers(x)
+    return array
+
+
+def _refuse_inexact_integers(x: Any) -> None:
+    """NumPy turns a list of integers that no integer type holds into float64, inexactly."""
+    for leaf in np.asarray(x, dtype=object).flat:
+        if isinstance(leaf, int) and abs(leaf) > 1 << 53:
+            raise ValueError(
+                f"x must not mix {leaf} with numbers of other types in a list, because float64 "
+                "would round it first; give an array of the dtype you mean"
+            )
 
 
 def _containers(dtype: np.dtype[Any], chosen: Rule) -> tuple[Container, Container]:
@@ -344,7 +361,8 @@ def _containers(dtype: np.dtype[Any], chosen: Rule) -> tuple[Container, Containe
     compute = dtypes.common(source, chosen.fmt)
     if compute is None:
         raise dtypes.refuse("x of dtype", dtype, chosen.fmt)
-    if chosen.policy.through_float32 and source is FLOAT64 and FLOAT32.holds(chosen.fmt):
+    is_float64 = dtypes.container_of(dtype) is FLOAT64  # integers are rounded once
+    if chosen.policy.through_float32 and is_float64 and FLOAT32.holds(chosen.fmt):
         compute = FLOAT32
     return source, compute
 
@@ -479,13 +497,11 @@ def round_piece(
             fmt, rounding, policy = chosen
             assert not isinstance(rounding, PseudoNoise)
             return round_integers(piece, fmt, rounding, policy, params, key, first, engine)
-        floats = piece.astype(np.float64)
-    else:
-        floats = piece
-    if chosen.policy.through_float32 and floats.dtype == np.float64:
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            floats = floats.astype(np.float32)
-    bits = dtypes.widen(floats, container)
+        piece = piece.astype(np.float64)
+    elif container is FLOAT32 and piece.dtype == np.float64:  # a preset's own double rounding
+        with np.errstate(all="ignore"):
+            piece = piece.astype(np.float32)
+    bits = dtypes.widen(piece, container)
     rounded = np.empty_like(bits)
     engine.round(bits, rounded, params, key, first)
     return rounded

@@ -71,10 +71,16 @@ ALIASES: dict[str, tuple[str, ...]] = {names[0]: names[1:] for _, names in _TABL
 
 # What people call a width when they mean one of several formats of it.
 _FAMILIES: dict[str, list[str]] = {
-    **dict.fromkeys(("fp8", "float8", "f8"), ["e4m3fn", "e5m2"]),
-    **dict.fromkeys(("fp6", "float6", "f6"), ["e3m2", "e2m3"]),
-    **dict.fromkeys(("float4", "f4"), ["e2m1"]),
-    **{f"f{bits}": [f"fp{bits}"] for bits in (16, 32, 64)},
+    name: formats
+    for names, formats in (
+        (("fp8", "float8", "f8"), ["e4m3fn", "e5m2"]),
+        (("fp6", "float6", "f6"), ["e3m2", "e2m3"]),
+        (("float4", "f4"), ["e2m1"]),
+        (("f16",), ["fp16", "bf16"]),
+        (("f32",), ["fp32"]),
+        (("f64",), ["fp64"]),
+    )
+    for name in names
 }
 
 _FIELDS = re.compile(

@@ -1,9 +1,10 @@
-"""Turning a spelled choice into an enum member, with an error that lists the choices."""
+"""Checked arguments: enum members from spellings, and integers; errors name the argument."""
 
 from __future__ import annotations
 
+import operator
 from enum import StrEnum
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -15,3 +16,10 @@ def member(kind: type[Choice], name: str, value: object) -> Choice:
     except ValueError:
         allowed = ", ".join(repr(str(v)) for v in kind)
         raise ValueError(f"{name} must be one of {allowed}, got {value!r}") from None
+
+
+def as_int(name: str, value: object) -> int:
+    """`value` as an int, NumPy integers included. Errors: TypeError naming `name`."""
+    if not isinstance(value, SupportsIndex) or type(value).__name__ in ("bool", "bool_"):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
+    return operator.index(value)

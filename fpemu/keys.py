@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from fpemu import philox
+from fpemu.choices import as_int
 
 _WORD64 = (1 << 64) - 1
 # Streams are derived under a key of their own, so that a derived stream is never a draw.
@@ -34,15 +35,15 @@ class Key:
 
     def __post_init__(self) -> None:
         for name in ("seed", "stream", "offset"):
-            _check_word(name, getattr(self, name))
+            object.__setattr__(self, name, _word(name, getattr(self, name)))
         if (self.row_length is None) != (self.row_stride is None):
             raise ValueError(
                 "row_length and row_stride go together, got "
                 f"row_length={self.row_length!r}, row_stride={self.row_stride!r}"
             )
         if self.row_length is not None:
-            _check_word("row_length", self.row_length, low=1)
-            _check_word("row_stride", self.row_stride)
+            object.__setattr__(self, "row_length", _word("row_length", self.row_length, low=1))
+            object.__setattr__(self, "row_stride", _word("row_stride", self.row_stride))
 
     def child(self, *path: str | int) -> Key:
         """The key of a named part: ``key.child("layers.0.mlp.up", step)``.
@@ -55,10 +56,9 @@ class Key:
         stream = self.stream
         for part in path:
             if isinstance(part, str):
-                digest = hashlib.blake2b(part.encode()).digest()
+                digest = hashlib.blake2b(part.encode(errors="surrogatepass")).digest()
                 part = int.from_bytes(digest[:8], "little")
-            _check_word("path", part)
-            low, high, _, _ = philox.words(_CHILD_KEY, stream, int(part))
+            low, high, _, _ = philox.words(_CHILD_KEY, stream, _word("path", part))
             stream = low | high << 32
         return replace(self, stream=stream)
 
@@ -83,8 +83,8 @@ def as_key(key: Key | int) -> Key:
     return Key(key.__index__())
 
 
-def _check_word(name: str, value: object, low: int = 0) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
-    if not low <= value <= _WORD64:
-        raise ValueError(f"{name} must be in {low}..2**64 - 1, got {value}")
+def _word(name: str, value: object, low: int = 0) -> int:
+    number = as_int(name, value)
+    if not low <= number <= _WORD64:
+        raise ValueError(f"{name} must be in {low}..2**64 - 1, got {number}")
+    return number

@@ -71,8 +71,11 @@ class Container(NamedTuple):
 
     def holds(self, fmt: Format) -> bool:
         """Whether every finite value of `fmt` is a value of this container."""
+        # The exponents first: a far bias would make numbers too large to build.
+        reach = (1 << fmt.exponent_bits) - fmt.bias
         return (
             fmt.precision <= self.mantissa_bits + 1
+            and reach <= 2 * self.bias + 4 + fmt.mantissa_bits
             and fmt.quantum_exponent >= self.format.quantum_exponent
             and max(fmt.max_value, -fmt.lowest_value) <= self.format.max_value
         )

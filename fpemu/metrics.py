@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpemu import arrays
 from fpemu.catalog import format as as_format
-from fpemu.formats import Format
+from fpemu.formats import Format, Specials
 from fpemu.keys import Key
 from fpemu.policy import Policy
 from fpemu.rounding import Descriptor
 from fpemu.ulps import step_exponents
+from fpemu.values import power_of_two
 
 _CHUNK = 1 << 16
 
@@ -88,17 +90,19 @@ def report(
 
 
 def _compare(x: NDArray[Any], q: NDArray[Any], fmt: Format | None) -> Report:
-    signal = noise = total = worst = worst_ulps = 0.0
+    signal = noise = Fraction(0)
+    total = worst = worst_ulps = 0.0
     finite = saturated = underflowed = nan = 0
     for first in range(0, x.size, _CHUNK):
         original = _piece(x, first)
         result = _piece(q, first)
         usable = np.isfinite(original) & np.isfinite(result)
         a, b = original[usable], result[usable]
-        difference = b - a
+        with np.errstate(over="ignore"):
+            difference = b - a
         finite += a.size
-        signal += float(np.dot(a, a))
-        noise += float(np.dot(difference, difference))
+        signal += _energy(a)
+        noise += _energy(difference)
         total += float(difference.sum())
         size, gap = np.abs(a), np.abs(difference)
         nonzero = size > 0
@@ -126,18 +130,32 @@ def _compare(x: NDArray[Any], q: NDArray[Any], fmt: Format | None) -> Report:
 
 def _piece(x: NDArray[Any], first: int) -> NDArray[np.float64]:
     # flat indexing copies one piece of any layout in C order
-    return x.flat[first : first + _CHUNK].astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of signalling NaNs
+        return x.flat[first : first + _CHUNK].astype(np.float64)
 
 
 def _beyond(x: NDArray[np.float64], fmt: Format) -> NDArray[np.bool_]:
-    finite = np.isfinite(x)
-    return finite & ((x > float(fmt.max_value)) | (x < float(fmt.lowest_value)))
+    lowest = fmt.lowest_value if fmt.specials is Specials.TWOS else -fmt.max_value
+    return np.isfinite(x) & ((x > float(fmt.max_value)) | (x < float(lowest)))
 
 
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
+def _energy(x: NDArray[np.float64]) -> Fraction:
+    """The sum of squares of a piece, scaled where float64 squares would over- or underflow."""
+    largest = float(np.abs(x).max(initial=0.0))
+    exponent = math.frexp(largest)[1] if largest else 0
+    if abs(exponent) < 400:
+        return Fraction(float(np.dot(x, x)))
+    scaled = np.ldexp(x, -exponent)
+    return Fraction(float(np.dot(scaled, scaled))) * power_of_two(2 * exponent)
+
+
+def _decibels(signal: Fraction, noise: Fraction) -> float:
+    if not noise:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
+    if not signal:
+        return -math.inf
+    ratio = signal / noise
+    return 10 * (math.log10(ratio.numerator) - math.log10(ratio.denominator))
 
 
 def _shown(value: float | int | None) -> str:

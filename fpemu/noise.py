@@ -63,6 +63,7 @@ def pseudo_round(
     RuntimeError where this thread flushes subnormals, which would change results.
     """
     _refuse_flushing()
+    _refuse_inexact(x)
     compute = FLOAT64 if dtypes.container_of(x.dtype) in (FLOAT64, None) else FLOAT32
     if not compute.holds(fmt):
         raise dtypes.refuse("pseudo rounding computes in", compute.name, fmt)
@@ -73,10 +74,11 @@ def pseudo_round(
         return
     # Blocks are written as rectangles, which needs rows that lie one after the other.
     result = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-    if factors is None:
-        _ulp_steps(x, result, fmt, noise, key, engine, compute)
-    else:
-        _block_steps(x, result, fmt, noise, policy, key, factors, engine, compute)
+    with np.errstate(all="ignore"):  # overflow, signalling NaNs: what comes of them is stated
+        if factors is None:
+            _ulp_steps(x, result, fmt, noise, key, engine, compute)
+        else:
+            _block_steps(x, result, fmt, noise, policy, key, factors, engine, compute)
     if result is not out:
         out[...] = result
 
@@ -103,8 +105,7 @@ def _block_steps(
         block_rows = slice(piece.rows.start // height, -(-piece.rows.stop // height))
         block_columns = slice(piece.columns.start // width, -(-piece.columns.stop // width))
         largest = _block_maxima(w, noise.block)
-        with np.errstate(over="ignore"):
-            delta = largest * factors[piece.batch, block_rows, block_columns]
+        delta = largest * factors[piece.batch, block_rows, block_columns]
         delta[~np.isfinite(largest)] = 0
         steps = delta.repeat(height, 0)[: w.shape[0]].repeat(width, 1)[:, : w.shape[1]]
         noisy = np.empty_like(w)
@@ -133,16 +134,13 @@ def _add_noise(
     """Noise on a rectangle; whole rows are one run of indices, else each row is."""
     rows, columns = shape[-2:]
     start = (piece.batch * rows + piece.rows.start) * columns + piece.columns.start
-    with np.errstate(over="ignore"):
-        if w.shape[1] == columns:
-            engine.add_noise(
-                w.reshape(-1), noisy.reshape(-1), steps.reshape(-1), noise.noise, key, start
-            )
-            return
-        for row in range(w.shape[0]):
-            engine.add_noise(
-                w[row], noisy[row], steps[row], noise.noise, key, start + row * columns
-            )
+    if w.shape[1] == columns:
+        engine.add_noise(
+            w.reshape(-1), noisy.reshape(-1), steps.reshape(-1), noise.noise, key, start
+        )
+        return
+    for row in range(w.shape[0]):
+        engine.add_noise(w[row], noisy[row], steps[row], noise.noise, key, start + row * columns)
 
 
 def _ulp_steps(
@@ -277,10 +275,16 @@ def _pieces(shape: tuple[int, ...], block: tuple[int, int]) -> Iterator[Piece]:
                 )
 
 
-def _floats(w: NDArray[Any], compute: Container) -> NDArray[Any]:
-    """A contiguous copy in the computing dtype; integers have become exact float64 or raise."""
-    if w.dtype.kind in "iu" and w.dtype.itemsize == 8 and (np.abs(w.astype(float)) >= 2**53).any():
+def _refuse_inexact(x: NDArray[Any]) -> None:
+    """Errors: ValueError for integers that float64, in which they are computed, does not hold."""
+    if x.dtype.kind not in "iu" or x.dtype.itemsize < 8 or not x.size:
+        return
+    if int(x.max()) > 1 << 53 or int(x.min()) < -(1 << 53):
         raise ValueError("x must be within 2**53 for pseudo rounding of 64-bit integers")
+
+
+def _floats(w: NDArray[Any], compute: Container) -> NDArray[Any]:
+    """A contiguous copy in the computing dtype."""
     wide = dtypes.widen(np.ascontiguousarray(w), compute)
     return wide.view(f"f{compute.bits // 8}")
 

@@ -27,7 +27,7 @@ def pack(codes: ArrayLike, bits: int) -> NDArray[np.uint8]:
     Errors: TypeError for non-integers, ValueError for `bits` outside 1..64 or a code that does
     not fit (its index is named).
     """
-    _check_bits(bits)
+    bits = _check_bits(bits)
     array = np.asarray(codes)
     if array.dtype.kind not in "iu":
         raise TypeError(f"codes must be integers, got dtype {array.dtype}")
@@ -52,16 +52,17 @@ def unpack(packed: ArrayLike, bits: int, count: int) -> NDArray[Any]:
     Errors: TypeError if `packed` is not uint8, ValueError for `bits` outside 1..64, a negative
     `count`, a stream of the wrong length, or padding that is not zero.
     """
-    _check_bits(bits)
+    bits = _check_bits(bits)
     stream = np.ascontiguousarray(packed)
     if stream.dtype != np.uint8:
         raise TypeError(f"packed must be uint8, got dtype {stream.dtype}")
     stream = stream.reshape(-1)
     if isinstance(count, bool) or not isinstance(count, int | np.integer):
         raise TypeError(f"count must be an int, got {type(count).__name__} {count!r}")
-    if count < 0 or stream.size != packed_size(int(count), bits):
+    count = int(count)
+    if count < 0 or stream.size != packed_size(count, bits):
         raise ValueError(
-            f"packed must have {packed_size(max(int(count), 0), bits)} bytes for {count} codes "
+            f"packed must have {packed_size(max(count, 0), bits)} bytes for {count} codes "
             f"of {bits} bits, got {stream.size}"
         )
     used = count * bits % 8
@@ -85,11 +86,12 @@ def _container_bytes(bits: int) -> int:
     return next(n for n in (1, 2, 4, 8) if bits <= 8 * n)
 
 
-def _check_bits(bits: int) -> None:
+def _check_bits(bits: int) -> int:
     if isinstance(bits, bool) or not isinstance(bits, int | np.integer):
         raise TypeError(f"bits must be an int, got {type(bits).__name__} {bits!r}")
     if not 1 <= bits <= 64:
         raise ValueError(f"bits must be in 1..64, got {bits}")
+    return int(bits)
 
 
 def _check_fits(piece: NDArray[Any], bits: int, first: int, shape: tuple[int, ...]) -> None:

@@ -65,7 +65,7 @@ class Policy:
     and are off by default: `infinity_always` keeps infinities in value space even where the
     format has none (`encode` refuses such a value); `magnitude_only` drops the sign in an
     unsigned format, and maps zero to the smallest value where there is no zero;
-    `through_float32` rounds float64 input to float32 first.
+    `through_float32` rounds float64 input to float32 first, where float32 holds the format.
     Errors: ValueError for an unknown name.
     """
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias
 
-from fpemu.choices import member
+from fpemu.choices import as_int, member
 
 
 class Rounding(StrEnum):
@@ -76,13 +76,12 @@ class Stochastic:
     variant: Variant = Variant.A
 
     def __post_init__(self) -> None:
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int):
-            raise TypeError(f"bits must be an int, got {type(self.bits).__name__} {self.bits!r}")
+        object.__setattr__(self, "bits", as_int("bits", self.bits))
         object.__setattr__(self, "variant", member(Variant, "variant", self.variant))
-        if self.variant is Variant.EQUAL:
-            object.__setattr__(self, "bits", 1)
         if not 1 <= self.bits <= 32:
             raise ValueError(f"bits must be in 1..32, got {self.bits}")
+        if self.variant is Variant.EQUAL:
+            object.__setattr__(self, "bits", 1)
 
     @property
     def lane_bits(self) -> int:
@@ -126,10 +125,9 @@ class PseudoNoise:
             if not (math.isfinite(self.bits) and 0 <= self.bits <= 24):
                 raise ValueError(f"bits must be in [0, 24], got {self.bits}")
             object.__setattr__(self, "bits", float(self.bits))
-        block = (1, self.block) if isinstance(self.block, int) else tuple(self.block)
-        if len(block) != 2 or not all(
-            isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in block
-        ):
+        sizes = self.block if isinstance(self.block, tuple | list) else (1, self.block)
+        block = tuple(as_int("block", size) for size in sizes)
+        if len(block) != 2 or min(block) < 1:
             raise ValueError(f"block must be (rows, columns) of at least 1, got {self.block!r}")
         object.__setattr__(self, "block", block)
         if self.step is Step.ULP and self.bits is not None:
@@ -139,7 +137,7 @@ class PseudoNoise:
         name = _NOISE_NAMES[self.noise]
         if self.step is Step.ULP:
             return f"{name}:ulp"
-        width = "?" if self.bits is None else f"{self.bits:g}"
+        width = "?" if self.bits is None else repr(self.bits).removesuffix(".0")
         return f"{name}:{width}:{self.block[0]}x{self.block[1]}"
 
 

@@ -46,26 +46,28 @@ def power_of_two(exponent: int) -> Fraction:
 
 
 def as_value(x: object) -> Value:
-    """The exact value of a Python number (int, float, Fraction, NumPy scalar) or a Special.
+    """The exact value of a real number or a Special.
 
-    Errors: TypeError for anything that is not a real number.
+    Takes Python and NumPy integers and floats of any width, Fraction and Decimal.
+    Errors: TypeError for anything that is not a real number, bool included.
     """
     if isinstance(x, Fraction | Special):
         return x
-    if isinstance(x, bool):
+    if type(x).__name__ in ("bool", "bool_"):
         raise TypeError(f"x must be a real number, got {x!r}")
-    if isinstance(x, int):
-        return Fraction(x)
-    try:
-        number = float(x)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"x must be a real number, got {type(x).__name__} {x!r}") from None
-    if isinstance(x, str):
-        raise TypeError(f"x must be a real number, got str {x!r}")
-    if number != number:
+    if hasattr(x, "__index__"):
+        return Fraction(x.__index__())
+    ratio = getattr(x, "as_integer_ratio", None)
+    if ratio is None and hasattr(x, "__float__"):  # narrow floats that float64 holds
+        return as_value(float(x))
+    if ratio is None:
+        raise TypeError(f"x must be a real number, got {type(x).__name__} {x!r}")
+    if x != x:
         return Special.NAN
-    if number in (float("inf"), float("-inf")):
-        return Special.POS_INF if number > 0 else Special.NEG_INF
-    if number == 0 and str(number).startswith("-"):
+    try:
+        exact = Fraction(*(int(part) for part in ratio()))
+    except OverflowError:
+        return Special.NEG_INF if str(x).startswith("-") else Special.POS_INF
+    if exact == 0 and str(x).startswith("-"):
         return Special.NEG_ZERO
-    return Fraction(number)
+    return exact

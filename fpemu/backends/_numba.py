@@ -9,6 +9,7 @@ abort when two threads of a program call them at once. The thread count is numba
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -237,6 +238,7 @@ def _bfloat16_pairs(x: Patterns, out: Patterns, record: NDArray[np.uint64]) -> N
 # -------------------------------------------------------------------- threads
 
 _pool: ThreadPoolExecutor | None = None
+_starting = threading.Lock()
 
 
 def _share(part: Callable[[int, int], None], size: int) -> None:
@@ -257,7 +259,9 @@ def _share(part: Callable[[int, int], None], size: int) -> None:
 
 def _workers() -> ThreadPoolExecutor:
     global _pool
-    if _pool is None:
+    with _starting:
+        if _pool is not None:
+            return _pool
         workers = max(numba.get_num_threads() - 1, os.cpu_count() or 1)
         _pool = ThreadPoolExecutor(workers, thread_name_prefix="fpemu")
     return _pool
@@ -265,8 +269,8 @@ def _workers() -> ThreadPoolExecutor:
 
 def _forget_pool() -> None:
     """A forked child has none of its parent's threads."""
-    global _pool
-    _pool = None
+    global _pool, _starting
+    _pool, _starting = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -373,9 +373,11 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "quantize: truncated npy": (("quantize", "cut.npy", "-f", "e2m1"), "cut.npy: damaged"),
     "quantize: foreign": (("quantize", "foreign.npz", "-f", "e2m1"), "foreign.npz: damaged"),
     "quantize: wrong dtype": (("quantize", "complex.npz", "-f", "e2m1"), "tensor 'z' is complex64"),
-    "quantize: nothing to do": (("quantize", "integers.npy", "-f", "e2m1"), "no float tensor to round"),
+    "quantize: nothing to do": (
+        ("quantize", "integers.npy", "-f", "e2m1"), "no float tensor to round"),
     "quantize: nothing included": (
-        ("quantize", "model.safetensors", "-f", "e2m1", "--include", "nope*"), "leave no float tensor"),
+        ("quantize", "model.safetensors", "-f", "e2m1", "--include", "nope*"),
+        "leave no float tensor"),
     "quantize: output exists": (
         ("quantize", "model.safetensors", "-f", "e2m1", "-o", "taken.safetensors"),
         "taken.safetensors: output exists"),
