@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fpemu.catalog import format as as_format
 from fpemu.formats import Format, Subnormals
-from fpemu.testing._patterns import Floats, bits, container_of, floats, nans, narrow
+from fpemu.testing._patterns import Floats, bits, container_of, float_dtype, floats, nans, narrow
 
 Codes = NDArray[np.int64]
 
@@ -119,4 +119,4 @@ def points(fmt: Format | str, dtype: DTypeLike, most: int = 512) -> Floats:
     where it has more) with the floats before and after it, the overflow edge, tiny values, and
     the special patterns of `dtype`. `most` bounds the work: about 20 points a code.
     """
-    return _points(as_format(fmt), np.dtype(dtype), most)
+    return _points(as_format(fmt), float_dtype(dtype), most)

