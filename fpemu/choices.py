@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from enum import StrEnum
-from typing import SupportsIndex, TypeVar
+from typing import TypeVar
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -20,6 +20,9 @@ def member(kind: type[Choice], name: str, value: object) -> Choice:
 
 def as_int(name: str, value: object) -> int:
     """`value` as an int, NumPy integers included. Errors: TypeError naming `name`."""
-    if not isinstance(value, SupportsIndex) or type(value).__name__ in ("bool", "bool_"):
+    if type(value) is int:
+        return value
+    # not isinstance(value, SupportsIndex), which takes 4 microseconds
+    if not hasattr(value, "__index__") or type(value).__name__ in ("bool", "bool_"):
         raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
     return operator.index(value)
