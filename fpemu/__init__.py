@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fpemu import backends as backends
+    from fpemu import distances as distances
+    from fpemu import metrics as metrics
+    from fpemu import qsnr as qsnr
+    from fpemu import transforms as transforms
     from fpemu.arrays import decode as decode
     from fpemu.arrays import encode as encode
     from fpemu.arrays import quantize as quantize
+    from fpemu.blocks import BlockFormat as BlockFormat
     from fpemu.catalog import format as format
     from fpemu.contract import CONTRACT as CONTRACT
     from fpemu.describe import diff as diff
@@ -27,37 +32,52 @@ if TYPE_CHECKING:
     from fpemu.packing import unpack as unpack
     from fpemu.policy import Overflow as Overflow
     from fpemu.policy import Policy as Policy
+    from fpemu.quantized import Quantized as Quantized
+    from fpemu.quantized import compress as compress
     from fpemu.rounding import PseudoNoise as PseudoNoise
     from fpemu.rounding import Rounding as Rounding
     from fpemu.rounding import Stochastic as Stochastic
+    from fpemu.scales import ScaleRule as ScaleRule
+    from fpemu.table_format import TableFormat as TableFormat
+    from fpemu.transforms import hadamard as hadamard
+    from fpemu.transforms import inverse_randomised_hadamard as inverse_randomised_hadamard
+    from fpemu.transforms import randomised_hadamard as randomised_hadamard
     from fpemu.values import Special as Special
 
 # Where each public name lives; loaded on first use, so that `import fpemu` costs nothing.
 _HOME = {
+    "BlockFormat": "blocks",
     "CONTRACT": "contract",
     "Format": "formats",
     "Key": "keys",
     "Overflow": "policy",
     "Policy": "policy",
     "PseudoNoise": "rounding",
+    "Quantized": "quantized",
     "Report": "metrics",
     "Rounding": "rounding",
+    "ScaleRule": "scales",
     "Special": "values",
     "Specials": "formats",
     "Stochastic": "rounding",
     "Subnormals": "formats",
+    "TableFormat": "table_format",
+    "compress": "quantized",
     "decode": "arrays",
     "diff": "describe",
     "encode": "arrays",
     "error": "metrics",
     "explain": "describe",
     "format": "catalog",
+    "hadamard": "transforms",
+    "inverse_randomised_hadamard": "transforms",
     "pack": "packing",
     "quantize": "arrays",
+    "randomised_hadamard": "transforms",
     "report": "metrics",
     "unpack": "packing",
 }
-_MODULES = ("backends",)
+_MODULES = ("backends", "distances", "metrics", "qsnr", "transforms")
 
 __all__ = [*_HOME, *_MODULES]
 

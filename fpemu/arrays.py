@@ -6,9 +6,6 @@ pieces; the arithmetic is the backends'.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,20 +13,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fpemu import backends, dtypes, noise
+from fpemu import block_arrays, dtypes, noise, table_arrays
+from fpemu.arguments import (
+    as_array,
+    choose_backend,
+    is_plain,
+    key_for,
+    output,
+    pieces,
+    required_key,
+)
 from fpemu.backends import Backend
+from fpemu.block_imitations import Imitation
+from fpemu.block_presets import block_preset
+from fpemu.blocks import BlockFormat, Spec, as_spec
 from fpemu.catalog import format as as_format
 from fpemu.formats import Format
 from fpemu.integers import round_integers
-from fpemu.keys import Key, as_key
+from fpemu.keys import Key
 from fpemu.lowering import FLOAT32, FLOAT64, Container, Params, lower
 from fpemu.packing import pack
 from fpemu.policy import NanRule, Policy, ZeroSign, parse_policy
-from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Step, Stochastic, parse_rounding
-
-CHUNK = 1 << 16
-_OVERLAP_WORK: Any = 1 << 16  # candidate solutions to try before calling it an overlap
-_NUMBA_PAYS = 1 << 16  # elements from which loading numba is worth its start
+from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Step, parse_rounding
+from fpemu.table_format import TableFormat
 
 
 class Rule(NamedTuple):
@@ -38,6 +44,11 @@ class Rule(NamedTuple):
     fmt: Format
     rounding: Descriptor
     policy: Policy
+
+
+@lru_cache(maxsize=1024)
+def _cached_spec(fmt: Any) -> Spec:
+    return as_spec(fmt)
 
 
 @lru_cache(maxsize=1024)
@@ -95,18 +106,21 @@ def _cached_call(fmt: Any, rounding: Any, policy: Any, source: Any, dtype: Any) 
 
 def quantize(
     x: ArrayLike,
-    fmt: Format | str,
+    fmt: Spec | str,
     *,
     rounding: Descriptor | str | None = None,
     policy: Policy | str | None = None,
     key: Key | int | None = None,
     bits: ArrayLike | None = None,
+    axis: int = -1,
+    amax: float | None = None,
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
     backend: str | None = None,
 ) -> Any:
     """Round every element of `x` to the nearest value of `fmt` (or as `rounding` says), once.
 
+    `fmt`: a Format, a BlockFormat, a TableFormat or a spelling of one.
     `x`: array, scalar or nested list of float64, float32, float16, bfloat16 or integers, of any
     shape and strides. Returns an array of the same shape and dtype (integers: float64, rounded
     once from the integer itself), or a scalar for a scalar; `dtype` asks for another float
@@ -115,20 +129,33 @@ def quantize(
     `rounding`: a descriptor or spelling (`fpemu.rounding`); None is nearest_even, or the
     rounding of the preset that `policy` names. Random modes need `key`, a Key or an int seed.
     `bits`: bit widths of pseudo rounding, a scalar or one per block.
-    `policy`: overflow rule or preset (`fpemu.policy`).
+    `policy`: overflow rule or preset (`fpemu.policy`); for block formats a preset of
+    `fpemu.block_presets`, or None.
+    `axis`: the axis that blocks run along, or whose indices have a scale each (per channel).
+    `amax`: the largest magnitude of a whole tensor of which `x` is a part, for block formats
+    with an outer scale; None takes that of `x`.
     `backend`: a name from `fpemu.backends.names()`; None takes numba for large arrays where
     it is installed, else numpy. All give the same bits.
 
     NaN stays NaN, as the dtype's positive quiet NaN. Infinities and overflow follow the policy.
-    -0 is kept where the format has it. Subnormals of the input are never flushed.
+    -0 is kept where the format has it. Subnormals of the input are never flushed. Blocks are
+    computed as `fpemu.block_reference` says, in float32 (float64 for float64 and integers), and
+    rounded once more to the dtype; a block with NaN or an infinity becomes NaN.
 
     Errors: ValueError for an unknown spelling, a random mode without a key, and a dtype that
     cannot hold the format's values; TypeError for other dtypes, a wrong `out` or key type;
     ImportError for a backend that is not installed. `x` is never changed.
     """
+    spec = _hashed(_cached_spec, fmt)
+    if not isinstance(spec, Format):
+        return _quantize_other(
+            x, spec, rounding, policy, key, bits, axis, amax, dtype, out, backend
+        )
     array, scalar = as_array(x)
+    if amax is not None:
+        raise ValueError(f"amax must be None for {spec}, which has no outer scale")
     call = _prepare(fmt, rounding, policy, array.dtype, dtype)
-    result = _output("out", out, array, call.dtype)
+    result = output("out", out, array, call.dtype)
     engine = choose_backend(backend, array.size)
     if call.params is None:
         chosen = call.rule
@@ -140,7 +167,7 @@ def quantize(
     else:
         if bits is not None:
             raise ValueError(f"bits goes with pseudo rounding, got rounding={rounding!r}")
-        drawn = _key_for(key, call.rule.rounding)
+        drawn = key_for(key, call.rule.rounding)
         if call.direct:
             _round_directly(array, result, call.params, drawn, engine)
         else:
@@ -152,9 +179,43 @@ def quantize(
     return result[()] if scalar and out is None else result
 
 
+def _quantize_other(
+    x: ArrayLike,
+    spec: BlockFormat | TableFormat,
+    rounding: Descriptor | str | None,
+    policy: Policy | str | None,
+    key: Key | int | None,
+    bits: ArrayLike | None,
+    axis: int,
+    amax: float | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    backend: str | None,
+) -> Any:
+    if bits is not None:
+        raise ValueError(f"bits goes with pseudo rounding to a Format, not with {spec}")
+    if isinstance(spec, TableFormat):
+        if amax is not None:
+            raise ValueError(f"amax must be None for {spec}, which has no outer scale")
+        return table_arrays.quantize(
+            x, spec, rounding=rounding, policy=policy, key=key, dtype=dtype, out=out
+        )
+    array, scalar = as_array(x)
+    source = dtypes.container_of(array.dtype) or FLOAT64
+    target = dtypes.dtype_of(source) if dtype is None else dtypes.as_dtype("dtype", dtype)[0]
+    result = output("out", out, array, target)
+    preset = block_preset(policy, spec)
+    if preset is not None:
+        Imitation(array, spec, preset, rounding, key, axis, amax, backend).quantize_into(result)
+    else:
+        job = block_arrays.start(array, spec, rounding, key, axis, amax, backend)
+        block_arrays.round_into(job, result)
+    return result[()] if scalar and out is None else result
+
+
 def encode(
     x: ArrayLike,
-    fmt: Format | str,
+    fmt: Format | TableFormat | str,
     *,
     rounding: Descriptor | str | None = None,
     policy: Policy | str | None = None,
@@ -175,28 +236,35 @@ def encode(
     Errors: as `quantize`; ValueError for pseudo rounding with ulp steps, whose results have no
     code. On an error `out` is unchanged.
     """
-    chosen = rule(fmt, rounding, policy)
+    spec = _hashed(_cached_spec, fmt)
+    if isinstance(spec, BlockFormat):
+        raise ValueError(f"fmt must not be a block format; compress(x, {str(spec)!r}) stores one")
+    if isinstance(spec, TableFormat):
+        return table_arrays.encode(
+            x, spec, rounding=rounding, policy=policy, key=key, packed=packed, out=out
+        )
+    chosen = rule(spec, rounding, policy)
     if isinstance(chosen.rounding, PseudoNoise):
         return _encode_noise(x, chosen, key, packed, out, backend)
     array, scalar = as_array(x)
     _, container = _containers(array.dtype, chosen)
     if packed and out is not None:
         raise ValueError("out must be None with packed=True")
-    codes = _output("out", out, array, dtypes.code_dtype(chosen.fmt))
+    codes = output("out", out, array, dtypes.code_dtype(chosen.fmt))
     engine = choose_backend(backend, array.size)
     params = lower(chosen.fmt, chosen.rounding, chosen.policy, container)
-    drawn = _key_for(key, chosen.rounding)
+    drawn = key_for(key, chosen.rounding)
     may_fail = _may_lack_code(chosen)
-    if may_fail and out is not None:  # so that a failing call leaves `out` as it was
-        for first, piece, _ in pieces(array, codes, False):
-            rounded = round_piece(piece, chosen, container, params, drawn, first, engine)
-            _check_codes(rounded, chosen, params, array.shape, first)
+    # A failing call leaves `out` as it was.
+    places = np.empty_like(codes) if may_fail and out is not None else codes
     in_memory_order = drawn is None and not may_fail
-    for first, piece, place in pieces(array, codes, in_memory_order):
+    for first, piece, place in pieces(array, places, in_memory_order):
         rounded = round_piece(piece, chosen, container, params, drawn, first, engine)
         if may_fail:
             _check_codes(rounded, chosen, params, array.shape, first)
         engine.encode(rounded, place, params)
+    if places is not codes:
+        codes[...] = places
     if packed:
         return pack(codes, chosen.fmt.bits)
     return codes[()] if scalar and out is None else codes
@@ -204,7 +272,7 @@ def encode(
 
 def decode(
     codes: ArrayLike,
-    fmt: Format | str,
+    fmt: Format | TableFormat | str,
     *,
     dtype: DTypeLike = "float32",
     out: NDArray[Any] | None = None,
@@ -217,7 +285,14 @@ def decode(
     Errors: TypeError for non-integers, ValueError for a code with stray high bits (the first
     index is named) and for a dtype that cannot hold the format's values.
     """
-    target = as_format(fmt)
+    spec = _hashed(_cached_spec, fmt)
+    if isinstance(spec, BlockFormat):
+        raise ValueError(
+            f"fmt must not be a block format, got {spec}; Quantized.dequantize reads one"
+        )
+    if isinstance(spec, TableFormat):
+        return table_arrays.decode(codes, spec, dtype=dtype, out=out)
+    target = spec
     array = np.asarray(codes)
     scalar = not isinstance(codes, np.ndarray) and array.ndim == 0
     if array.dtype.kind not in "iu":
@@ -226,12 +301,12 @@ def decode(
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     wanted, container = dtypes.as_dtype("dtype", dtype if out is None else out.dtype)
     _require_holding(wanted, target, "dtype")
-    values = _output("out", out, array, wanted)
+    values = output("out", out, array, wanted)
     _check_range(array, target)
     engine = choose_backend(backend, array.size)
     params = lower(target, Rounding.NEAREST_EVEN, Policy(), container)
     native = dtypes.code_dtype(target)
-    if array.dtype == native and _is_plain(array) and _is_plain(values):
+    if array.dtype == native and is_plain(array) and is_plain(values):
         engine.decode(array.reshape(-1), dtypes.patterns(values).reshape(-1), params)
         return values[()] if scalar and out is None else values
     for _, piece, place in pieces(array, values, True):
@@ -319,42 +394,6 @@ def _check_range(codes: NDArray[Any], fmt: Format) -> None:
 # ------------------------------------------------------------------ arguments
 
 
-def as_array(x: Any) -> tuple[NDArray[Any], bool]:
-    """`x` as a native NumPy array of a dtype we take, and whether it was a scalar.
-
-    Errors: TypeError naming the dtype that came.
-    """
-    array = x if type(x) is np.ndarray else _import(x)
-    if array.dtype.kind not in "iu" and dtypes.container_of(array.dtype) is None:
-        raise TypeError(f"x must be {dtypes.ALLOWED}, got dtype {array.dtype}")
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return array, array.ndim == 0 and not isinstance(x, np.ndarray)
-
-
-def _import(x: Any) -> NDArray[Any]:
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("x must not be a masked array; fill it first")
-    if type(x).__module__.partition(".")[0] == "torch":
-        raise TypeError("x must be a NumPy array or convertible to one; got a torch tensor")
-    if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray | np.generic):
-        return np.from_dlpack(x)
-    array = np.asarray(x)
-    if isinstance(x, list | tuple) and array.dtype == np.float64:
-        _refuse_inexact_integers(x)
-    return array
-
-
-def _refuse_inexact_integers(x: Any) -> None:
-    """NumPy turns a list of integers that no integer type holds into float64, inexactly."""
-    for leaf in np.asarray(x, dtype=object).flat:
-        if isinstance(leaf, int) and abs(leaf) > 1 << 53:
-            raise ValueError(
-                f"x must not mix {leaf} with numbers of other types in a list, because float64 "
-                "would round it first; give an array of the dtype you mean"
-            )
-
-
 def _containers(dtype: np.dtype[Any], chosen: Rule) -> tuple[Container, Container]:
     """The container of the input (integers: float64), and the one to compute in."""
     source = dtypes.container_of(dtype) or FLOAT64
@@ -382,104 +421,7 @@ def _require_holding(dtype: np.dtype[Any], fmt: Format, name: str) -> None:
         raise dtypes.refuse(name, dtype, fmt)
 
 
-def _output(
-    name: str, out: NDArray[Any] | None, x: NDArray[Any], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """`out` after its checks, or a new array of the shape (and memory order) of `x`."""
-    if out is None:
-        return np.empty_like(x, dtype=dtype, subok=False)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
-    if out.dtype != dtype or not out.dtype.isnative:
-        raise TypeError(f"{name} must have dtype {dtype}, got {out.dtype}")
-    if out.shape != x.shape:
-        raise ValueError(f"{name} must have shape {x.shape}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError(f"{name} must be writeable, got a read-only array")
-    if out is not x and np.may_share_memory(out, x) and not _may_alias(out, x):
-        raise ValueError(f"{name} must be x itself or not overlap it, got partly shared memory")
-    if 0 in out.strides and any(
-        n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)
-    ):
-        raise ValueError(f"{name} must have distinct elements, got a broadcast array")
-    return out
-
-
-def _may_alias(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether two arrays are element for element the same memory, or share none."""
-    same = a.ctypes.data == b.ctypes.data and a.strides == b.strides
-    if same and a.itemsize == b.itemsize:
-        return True
-    try:
-        return not np.shares_memory(a, b, max_work=_OVERLAP_WORK)
-    except np.exceptions.TooHardError:
-        return False
-
-
-def required_key(key: Key | int | None, rounding: Descriptor) -> Key:
-    """`key` as a Key. Errors: ValueError if there is none."""
-    if key is None:
-        raise ValueError(f"key must be given with rounding={str(rounding)!r}: a Key or an int seed")
-    return as_key(key)
-
-
-def _key_for(key: Key | int | None, rounding: Descriptor) -> Key | None:
-    if isinstance(rounding, Stochastic):
-        return required_key(key, rounding)
-    if key is not None:
-        as_key(key)  # a wrong key is an error even where none is needed
-    return None
-
-
-def choose_backend(name: str | None, size: int) -> Backend:
-    """The backend asked for, or the one that pays for `size` elements."""
-    if name is not None:
-        return backends.get(name)
-    loaded = "fpemu.backends._numba" in sys.modules
-    return backends.get("numba" if (loaded or size >= _NUMBA_PAYS) and _has_numba() else "numpy")
-
-
-@lru_cache(maxsize=1)
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None and backends.why_not("numba") is None
-
-
 # -------------------------------------------------------------------- walking
-
-
-def pieces(
-    x: NDArray[Any], out: NDArray[Any], any_order: bool = False
-) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
-    """(first, piece of x, place in out): one-dimensional contiguous runs of C order, bounded.
-
-    `any_order` allows the memory order instead, where both arrays share it.
-    """
-    if any_order and x.flags.f_contiguous and out.flags.f_contiguous:
-        x, out = x.T, out.T
-    if _is_plain(x) and _is_plain(out):
-        flat, places = x.reshape(-1), out.reshape(-1)
-        for first in range(0, flat.size, CHUNK):
-            yield first, flat[first : first + CHUNK], places[first : first + CHUNK]
-        return
-    source, target = x.dtype, out.dtype
-    # Unsigned views, so that the iterator need know nothing of bfloat16.
-    iterate: Any = np.nditer  # its stubs do not know buffered iteration over a list
-    walker = iterate(
-        [x.view(dtypes.unsigned(8 * x.itemsize)), out.view(dtypes.unsigned(8 * out.itemsize))],
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_flags=[["readonly", "contig", "aligned"], ["writeonly", "contig", "aligned"]],
-        order="C",
-        buffersize=CHUNK,
-    )
-    first = 0
-    with walker:
-        for piece, place in walker:
-            yield first, piece.view(source), place.view(target)
-            first += piece.size
-
-
-def _is_plain(x: NDArray[Any]) -> bool:
-    return x.flags.c_contiguous and x.flags.aligned
 
 
 def round_piece(
@@ -512,10 +454,10 @@ def _round_directly(
 ) -> None:
     """Input and output of one container: whole arrays at once where memory order allows."""
     bits, places = dtypes.patterns(x), dtypes.patterns(out)
-    if _is_plain(bits) and _is_plain(places):
+    if is_plain(bits) and is_plain(places):
         engine.round(bits.reshape(-1), places.reshape(-1), params, key, 0)
         return
-    if key is None and _is_plain(bits.T) and _is_plain(places.T):
+    if key is None and is_plain(bits.T) and is_plain(places.T):
         engine.round(bits.T.reshape(-1), places.T.reshape(-1), params, None, 0)
         return
     for first, piece, place in pieces(bits, places):

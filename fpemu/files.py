@@ -1,7 +1,7 @@
 """Tensor files (.npy, .npz, .safetensors): read one tensor at a time, written whole or not at all.
 
-A file is rewritten as the same kind of file, with a recipe: a JSON object that says how its
-tensors came about. The recipe goes where the kind has room for it:
+A file carries a recipe: a JSON object that says how its tensors came about. The recipe goes where
+the kind has room for it:
 
     .safetensors   the entry "fpemu" of its metadata; other entries are kept
     .npz           a member "fpemu.json"
@@ -18,32 +18,33 @@ import errno
 import json
 import math
 import os
-import secrets
 import sys
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fpemu import CONTRACT
+from fpemu.atomic import Writer
+from fpemu.contract import CONTRACT
 from fpemu.dtypes import container_of, dtype_of
 from fpemu.lowering import BFLOAT16
 
 Array: TypeAlias = NDArray[Any]
 Recipe: TypeAlias = dict[str, Any]
 Transform: TypeAlias = Callable[[str, Array], Array]
-Writer: TypeAlias = Callable[[IO[bytes]], None]
 
 RECIPE_KEY = "fpemu"
 RECIPE_MEMBER = "fpemu.json"
 SUFFIXES = (".npy", ".npz", ".safetensors")
 NPY_NAME = "array"  # what the one tensor of an .npy file is called
+ALLOWED = "float16, bfloat16, float32, float64, integers and booleans"
 
 
 class Spec(NamedTuple):
@@ -62,6 +63,16 @@ class Spec(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+class Group(NamedTuple):
+    """Tensors that are made together, when their turn to be written comes.
+
+    `make` returns arrays of the shapes and dtypes of `specs`, in the machine's byte order.
+    """
+
+    specs: Mapping[str, Spec]
+    make: Callable[[], Mapping[str, Array]]
+
+
 class TensorFile(ABC):
     """An open file of named tensors; a context manager.
 
@@ -73,18 +84,27 @@ class TensorFile(ABC):
     path: Path
     specs: dict[str, Spec]
     recipe: Recipe | None
+    metadata: Mapping[str, str] = MappingProxyType({})  # of .safetensors, the recipe included
+    compression: Mapping[str, int] = MappingProxyType({})  # of the members of an .npz
 
     @abstractmethod
     def read(self, name: str) -> Array:
         """One tensor, in memory of its own and in the machine's byte order."""
 
-    @abstractmethod
     def writers(self, target: Path, transform: Transform, recipe: Recipe) -> dict[Path, Writer]:
-        """What `write_all` needs to write this file's tensors to `target`.
+        """What `write_all` needs to write this file's tensors to `target`, as the same kind.
 
         `transform` gets the name and the data of each float tensor, and returns an array of the
         same shape and dtype.
         """
+
+        def make(name: str) -> dict[str, Array]:
+            array = self.read(name)
+            return {name: transform(name, array) if self.specs[name].is_float else array}
+
+        groups = [Group({name: spec}, partial(make, name)) for name, spec in self.specs.items()]
+        kind = kind_of(self.path)
+        return writers(kind, target, groups, recipe, self.metadata, self.compression)
 
     @abstractmethod
     def close(self) -> None:
@@ -100,18 +120,6 @@ class TensorFile(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _transformed(self, transform: Transform, name: str) -> Array:
-        array = self.read(name)
-        if not self.specs[name].is_float:
-            return array
-        result = np.asarray(transform(name, array))
-        if result.shape != array.shape or result.dtype != array.dtype:
-            raise ValueError(
-                f"transform must keep {array.dtype} {array.shape} of tensor {name!r}, "
-                f"got {result.dtype} {result.shape}"
-            )
-        return result
 
 
 def kind_of(path: Path) -> str:
@@ -133,6 +141,40 @@ def open_tensors(path: str | os.PathLike[str]) -> TensorFile:
     return NpzFile(path) if suffix == ".npz" else SafetensorsFile(path)
 
 
+def writers(
+    kind: str,
+    target: Path,
+    groups: Sequence[Group],
+    recipe: Recipe,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+    compression: Mapping[str, int] = MappingProxyType({}),
+) -> dict[Path, Writer]:
+    """What `write_all` needs to write a file of one of the three kinds, one group at a time.
+
+    `metadata` and `compression` are attributes of the `TensorFile` whose they are.
+    """
+    if kind == ".npy":
+        (group,) = groups
+        return {target: partial(_write_npy_file, group), beside(target): _recipe_writer(recipe)}
+    if kind == ".npz":
+        return {target: partial(_write_npz, groups, recipe, compression)}
+    entries = {**metadata, RECIPE_KEY: json.dumps(recipe)}
+    return {target: partial(_write_safetensors, groups, entries)}
+
+
+def _made(group: Group) -> Iterator[tuple[str, Spec, Array]]:
+    """The tensors of a group. Errors: ValueError for one that is not as promised."""
+    arrays = group.make()
+    for name, spec in group.specs.items():
+        array = np.asarray(arrays[name])
+        if array.shape != spec.shape or array.dtype != spec.dtype.newbyteorder("="):
+            raise ValueError(
+                f"tensor {name!r} must keep {spec.dtype} {spec.shape}, "
+                f"got {array.dtype} {array.shape}"
+            )
+        yield name, spec, array
+
+
 # ----------------------------------------------------------------------- NumPy
 
 
@@ -141,23 +183,14 @@ class NpyFile(TensorFile):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _damage(path), path.open("rb") as stream:
+        with damage(path), path.open("rb") as stream:
             self.specs = {NPY_NAME: _npy_spec(path, NPY_NAME, stream, path.stat().st_size)}
-        beside = _beside(path)
-        self.recipe = _recipe(path, beside.read_bytes()) if beside.exists() else None
+        extra = beside(path)
+        self.recipe = _recipe(path, extra.read_bytes()) if extra.exists() else None
 
     def read(self, name: str) -> Array:
-        with _damage(self.path), self.path.open("rb") as stream:
+        with damage(self.path), self.path.open("rb") as stream:
             return _read_npy(stream, self.specs[name])
-
-    def writers(self, target: Path, transform: Transform, recipe: Recipe) -> dict[Path, Writer]:
-        def write(stream: IO[bytes]) -> None:
-            _write_npy(stream, self._transformed(transform, NPY_NAME), self.specs[NPY_NAME])
-
-        def write_recipe(stream: IO[bytes]) -> None:
-            stream.write(json.dumps(recipe, indent=1).encode() + b"\n")
-
-        return {target: write, _beside(target): write_recipe}
 
     def close(self) -> None:
         pass
@@ -170,11 +203,14 @@ class NpzFile(TensorFile):
         self.path = path
         self.recipe = None
         with ExitStack() as stack:
-            with _damage(path):
+            with damage(path):
                 self._archive = stack.enter_context(zipfile.ZipFile(path))
                 self._members = self._read_members()
                 self.specs = {
                     name: self._read_spec(name, member) for name, member in self._members.items()
+                }
+                self.compression = {
+                    name: member.compress_type for name, member in self._members.items()
                 }
             self._stack = stack.pop_all()
 
@@ -193,27 +229,14 @@ class NpzFile(TensorFile):
         return members
 
     def _read_spec(self, name: str, member: zipfile.ZipInfo) -> Spec:
-        with _damage(self.path, name), self._archive.open(member) as stream:
+        with damage(self.path, name), self._archive.open(member) as stream:
             return _npy_spec(self.path, name, stream, member.file_size)
 
     def read(self, name: str) -> Array:
-        with _damage(self.path, name), self._archive.open(self._members[name]) as stream:
+        with damage(self.path, name), self._archive.open(self._members[name]) as stream:
             array = _read_npy(stream, self.specs[name])
             stream.read(1)  # past the end, where the checksum is compared
             return array
-
-    def writers(self, target: Path, transform: Transform, recipe: Recipe) -> dict[Path, Writer]:
-        def write(stream: IO[bytes]) -> None:
-            with zipfile.ZipFile(stream, "w") as archive:
-                for name, member in self._members.items():
-                    array = self._transformed(transform, name)
-                    entry = zipfile.ZipInfo(member.filename)
-                    entry.compress_type = member.compress_type
-                    with archive.open(entry, "w", force_zip64=True) as place:
-                        _write_npy(place, array, self.specs[name])
-                archive.writestr(zipfile.ZipInfo(RECIPE_MEMBER), json.dumps(recipe, indent=1))
-
-        return {target: write}
 
     def close(self) -> None:
         self._stack.close()
@@ -254,24 +277,51 @@ def _write_npy(stream: IO[bytes], array: Array, spec: Spec) -> None:
     stream.write(_bytes(array))
 
 
-def _beside(path: Path) -> Path:
+def _write_npy_file(group: Group, stream: IO[bytes]) -> None:
+    for _, spec, array in _made(group):
+        _write_npy(stream, array, spec)
+
+
+def _write_npz(
+    groups: Sequence[Group], recipe: Recipe, compression: Mapping[str, int], stream: IO[bytes]
+) -> None:
+    with zipfile.ZipFile(stream, "w") as archive:
+        for group in groups:
+            for name, spec, array in _made(group):
+                entry = zipfile.ZipInfo(f"{name}.npy")
+                entry.compress_type = compression.get(name, zipfile.ZIP_STORED)
+                with archive.open(entry, "w", force_zip64=True) as place:
+                    _write_npy(place, array, spec)
+        archive.writestr(zipfile.ZipInfo(RECIPE_MEMBER), json.dumps(recipe, indent=1))
+
+
+def _recipe_writer(recipe: Recipe) -> Writer:
+    def write(stream: IO[bytes]) -> None:
+        stream.write(json.dumps(recipe, indent=1).encode() + b"\n")
+
+    return write
+
+
+def beside(path: Path) -> Path:
+    """Where the recipe of an .npy is."""
     return path.with_name(path.name + ".json")
 
 
 # ----------------------------------------------------------------- safetensors
 
 _CODES = {
-    "F64": "float64", "F32": "float32", "F16": "float16",
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
+_CODE_OF = {name: code for code, name in _CODES.items()}
 
 
 class SafetensorsFile(TensorFile):
-    """A .safetensors file, read through its library.
+    """A .safetensors file: the length of a JSON header as 8 bytes, the header, and the data.
 
-    The library can only write tensors that are all in memory, so the writing is done here: the
-    length of a JSON header as 8 bytes, low byte first, the header, and the data.
+    The library opens and checks it. Data are read and written here: the library maps files into
+    memory, which counts as the process's, and can only write tensors that are all in memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -282,72 +332,75 @@ class SafetensorsFile(TensorFile):
                 f"{path} needs safetensors; install it with pip install 'fpemu[cli]'"
             ) from None
         self.path = path
-        with ExitStack() as stack:
-            with _damage(path):
-                self._file = stack.enter_context(safe_open(path, "np"))
-                self._metadata: dict[str, str] = self._file.metadata() or {}
-                self._codes: dict[str, str] = {}
-                names = self._file.keys()
-                self.specs = {name: self._read_spec(name) for name in names}
-                text = self._metadata.get(RECIPE_KEY)
-                self.recipe = None if text is None else _recipe(path, text.encode())
-            self._stack = stack.pop_all()
+        with damage(path), safe_open(path, "np") as checked:
+            self.metadata = checked.metadata() or {}
+            names = checked.keys()
+            self.specs = {name: self._read_spec(name, checked.get_slice(name)) for name in names}
+            text = self.metadata.get(RECIPE_KEY)
+            self.recipe = None if text is None else _recipe(path, text.encode())
+            self._starts = self._read_starts()
 
-    def _read_spec(self, name: str) -> Spec:
-        with _damage(self.path, name):
-            view = self._file.get_slice(name)
-            code = self._codes[name] = view.get_dtype()
-            if code != "BF16" and code not in _CODES:
+    def _read_spec(self, name: str, view: Any) -> Spec:
+        with damage(self.path, name):
+            code = view.get_dtype()
+            if code not in _CODES:
                 raise _refuse(self.path, name, code)
             dtype = dtype_of(BFLOAT16) if code == "BF16" else np.dtype(_CODES[code])
             return Spec(dtype, tuple(view.get_shape()))
 
+    def _read_starts(self) -> dict[str, int]:
+        """Where in the file each tensor begins."""
+        with self.path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length))
+        return {name: 8 + length + header[name]["data_offsets"][0] for name in self.specs}
+
     def read(self, name: str) -> Array:
-        with _damage(self.path, name):
-            return np.asarray(self._file.get_tensor(name))
-
-    def writers(self, target: Path, transform: Transform, recipe: Recipe) -> dict[Path, Writer]:
-        metadata = {**self._metadata, RECIPE_KEY: json.dumps(recipe)}
-        # Wide items first, as the library does it, so that all of them are aligned.
-        order = sorted(self.specs, key=lambda name: (-self.specs[name].dtype.itemsize, name))
-
-        def write(stream: IO[bytes]) -> None:
-            stream.write(self._header(order, metadata))
-            for name in order:
-                array = self._transformed(transform, name)
-                stream.write(_bytes(array if sys.byteorder == "little" else array.byteswap()))
-
-        return {target: write}
-
-    def _header(self, order: list[str], metadata: dict[str, str]) -> bytes:
-        entries: dict[str, Any] = {"__metadata__": metadata}
-        end = 0
-        for name in order:
-            spec, start = self.specs[name], end
-            end += spec.nbytes
-            entries[name] = {
-                "dtype": self._codes[name],
-                "shape": spec.shape,
-                "data_offsets": (start, end),
-            }
-        text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(8, "little") + text
+        spec = self.specs[name]
+        with damage(self.path, name):
+            data = np.fromfile(self.path, np.uint8, spec.nbytes, offset=self._starts[name])
+            array = data.view(spec.dtype).reshape(spec.shape)
+            return array if sys.byteorder == "little" else array.byteswap()
 
     def close(self) -> None:
-        self._stack.close()
+        pass
+
+
+def _write_safetensors(
+    groups: Sequence[Group], metadata: Mapping[str, str], stream: IO[bytes]
+) -> None:
+    specs = {name: spec for group in groups for name, spec in group.specs.items()}
+    # Wide items first, as the library does it, so that all of them are aligned.
+    order = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, name))
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    starts, end = {}, 0
+    for name in order:
+        spec, start = specs[name], end
+        starts[name], end = start, end + spec.nbytes
+        entries[name] = {
+            "dtype": _CODE_OF[spec.dtype.name],
+            "shape": spec.shape,
+            "data_offsets": (start, end),
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    stream.write(len(text).to_bytes(8, "little") + text)
+    for group in groups:
+        for name, _, array in _made(group):
+            stream.seek(8 + len(text) + starts[name])
+            stream.write(_bytes(array if sys.byteorder == "little" else array.byteswap()))
 
 
 # --------------------------------------------------------------------- checks
 
 
 @contextmanager
-def _damage(path: Path, name: str | None = None) -> Iterator[None]:
+def damage(path: Path, name: str | None = None) -> Iterator[None]:
     """Turn whatever the libraries raise on a bad file into a ValueError that names it."""
     where = f"{path}: " if name is None else f"{path}: tensor {name!r}: "
     try:
         yield
-    except (_FileError, MemoryError):
+    except (FileError, MemoryError):
         raise
     except ImportError as error:
         raise ImportError(f"{where}{error}") from None
@@ -355,16 +408,15 @@ def _damage(path: Path, name: str | None = None) -> Iterator[None]:
         # Damaged bytes bring out any error in a parser: bad syntax, bad tokens, seeks to nowhere.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        raise _FileError(f"{where}damaged, or not what its suffix says: {error}") from None
+        raise FileError(f"{where}damaged, or not what its suffix says: {error}") from None
 
 
-class _FileError(ValueError):
+class FileError(ValueError):
     """A ValueError whose message names the file."""
 
 
-def _refuse(path: Path, name: str, dtype: object) -> _FileError:
-    allowed = "float16, bfloat16, float32, float64, integers and booleans"
-    return _FileError(f"{path}: tensor {name!r} is {dtype}; allowed are {allowed}")
+def _refuse(path: Path, name: str, dtype: object) -> FileError:
+    return FileError(f"{path}: tensor {name!r} is {dtype}; allowed are {ALLOWED}")
 
 
 def _recipe(path: Path, text: bytes) -> Recipe:
@@ -373,9 +425,9 @@ def _recipe(path: Path, text: bytes) -> Recipe:
         recipe = json.loads(text)
         contract = recipe["contract"]
     except (ValueError, TypeError, KeyError):
-        raise _FileError(f"{path}: its recipe is not one that fpemu wrote") from None
-    if not isinstance(contract, int) or not 1 <= contract <= CONTRACT:
-        raise _FileError(
+        raise FileError(f"{path}: its recipe is not one that fpemu wrote") from None
+    if type(contract) is not int or not 1 <= contract <= CONTRACT:
+        raise FileError(
             f"{path}: written under contract {contract}; this fpemu knows 1 to {CONTRACT}"
         )
     return dict(recipe)
@@ -383,86 +435,3 @@ def _recipe(path: Path, text: bytes) -> Recipe:
 
 def _bytes(array: Array) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-# -------------------------------------------------------------------- writing
-
-
-def write_all(writers: Mapping[Path, Writer], *, overwrite: bool = False) -> None:
-    """Write several files so that all of them appear, whole, or none does.
-
-    Each writer fills a temporary file in its target's folder; when all are done and on the disk
-    they take their names. On any error, an interrupt included, the temporary files are removed.
-    Errors: FileExistsError for a target that exists, unless `overwrite`; other OSErrors as the
-    system gives them, with the target's path.
-    """
-    targets = {Path(path): Path(os.path.realpath(path)) for path in writers}
-    for path, target in targets.items():
-        _check_target(path, target, overwrite)
-    temporary: dict[Path, Path] = {}
-    placed: list[Path] = []
-    try:
-        for path, write in writers.items():
-            target = targets[Path(path)]
-            temporary[target] = target.with_name(f".fpemu-{secrets.token_hex(6)}.tmp")
-            with _naming(path):
-                _fill(temporary[target], write)
-        for path, target in targets.items():
-            with _naming(path):
-                _place(temporary[target], target, overwrite)
-            placed.append(target)
-    except BaseException:
-        if not overwrite:
-            for target in placed:
-                target.unlink(missing_ok=True)
-        raise
-    finally:
-        for file in temporary.values():
-            file.unlink(missing_ok=True)
-
-
-def _check_target(path: Path, target: Path, overwrite: bool) -> None:
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "output is a folder", str(path))
-    if target.exists() and not overwrite:
-        raise FileExistsError(
-            errno.EEXIST, "output exists; --overwrite (overwrite=True) replaces it", str(path)
-        )
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Give errors of the temporary file the name the caller knows."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or ".fpemu-" not in (error.filename or ".fpemu-"):
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _fill(temporary: Path, write: Writer) -> None:
-    with temporary.open("xb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _place(temporary: Path, target: Path, overwrite: bool) -> None:
-    if overwrite:
-        os.replace(temporary, target)
-    else:
-        try:
-            os.link(temporary, target)  # unlike a rename, it fails if the target has appeared
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            os.replace(temporary, target)
-    if os.name == "posix":
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -198,8 +198,8 @@ def lower(
         floor_bits=0 if fmt.has_zero else pattern(fmt.smallest_positive),
         max_pos=max_pos,
         max_neg=max_neg,
-        limit_pos=0 if stochastic else _limit(container, fmt, max_pos, mode_pos),
-        limit_neg=0 if stochastic else _limit(container, fmt, max_neg, mode_neg),
+        limit_pos=0 if stochastic else overflow_limit(container, fmt, max_pos, mode_pos),
+        limit_neg=0 if stochastic else overflow_limit(container, fmt, max_neg, mode_neg),
         over_pos=result(overflow(False)),
         over_neg=result(overflow(True)),
         inf_pos=result(infinite(False)),
@@ -255,7 +255,7 @@ def _pattern_of_power(container: Container, exponent: int) -> int:
     return container.pattern(power_of_two(exponent))
 
 
-def _limit(container: Container, fmt: Format, max_bits: int, mode: Mode) -> int:
+def overflow_limit(container: Container, fmt: Format, max_bits: int, mode: Mode) -> int:
     """The smallest magnitude pattern whose rounded value lies beyond `max_bits`."""
     if max_bits == 0:  # the negative side of an unsigned format, decided by what is not zero
         return _first_nonzero(container, fmt, mode)

@@ -12,39 +12,26 @@ weight is a finite overflow of its sign for the cast.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpemu import dtypes
 from fpemu.backends import Backend
+from fpemu.backends._blocks import maxima
+from fpemu.flushing import refuse_flushing
 from fpemu.formats import Format
 from fpemu.keys import Key
 from fpemu.lowering import FLOAT32, FLOAT64, Container, lower
 from fpemu.policy import Policy
 from fpemu.rounding import PseudoNoise, Rounding, Step
+from fpemu.tiles import Piece, grid_shape, pieces
 from fpemu.ulps import step_exponents
 
 _PIECE = 1 << 15
-
-
-class Piece(NamedTuple):
-    """A rectangle of the weights seen as (batch, row, column), whole blocks of it."""
-
-    batch: int
-    rows: slice
-    columns: slice
-
-
-def grid_shape(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of one value per block: leading axes kept, partial edge blocks counted."""
-    *batch, rows, columns = (1, 1, *shape)[-max(2, len(shape)) :]
-    blocks = (-(-rows // block[0]), -(-columns // block[1]))
-    return blocks[1:] if len(shape) < 2 else (*batch, *blocks)
 
 
 def pseudo_round(
@@ -62,7 +49,7 @@ def pseudo_round(
     Errors: ValueError for bits that are missing, out of [0, 24] or do not fit the block grid;
     RuntimeError where this thread flushes subnormals, which would change results.
     """
-    _refuse_flushing()
+    refuse_flushing()
     _refuse_inexact(x)
     compute = FLOAT64 if dtypes.container_of(x.dtype) in (FLOAT64, None) else FLOAT32
     if not compute.holds(fmt):
@@ -100,12 +87,10 @@ def _block_steps(
     factors = factors.reshape(-1, -(-rows // noise.block[0]), -(-columns // noise.block[1]))
     params = lower(fmt, Rounding.NEAREST_EVEN, policy, compute)
     height, width = noise.block
-    for piece in _pieces(weights.shape, noise.block):
+    for piece in pieces(weights.shape, noise.block, _PIECE):
         w = _floats(weights[piece], compute)
-        block_rows = slice(piece.rows.start // height, -(-piece.rows.stop // height))
-        block_columns = slice(piece.columns.start // width, -(-piece.columns.stop // width))
-        largest = _block_maxima(w, noise.block)
-        delta = largest * factors[piece.batch, block_rows, block_columns]
+        largest = maxima(w, height, width)
+        delta = largest * factors[piece.blocks(noise.block)]
         delta[~np.isfinite(largest)] = 0
         steps = delta.repeat(height, 0)[: w.shape[0]].repeat(width, 1)[:, : w.shape[1]]
         noisy = np.empty_like(w)
@@ -159,7 +144,7 @@ def _ulp_steps(
     if not compute.holds(target.format):
         target = compute
     params = lower(target.format, Rounding.NEAREST_EVEN, Policy(), compute)
-    for piece in _pieces(weights.shape, (1, 1)):
+    for piece in pieces(weights.shape, (1, 1), _PIECE):
         w = _floats(weights[piece], compute)
         finite = np.isfinite(w)
         delta = np.ldexp(w.dtype.type(1), step_exponents(np.where(finite, w, 0), fmt))
@@ -253,28 +238,6 @@ def _power_exceeds(exponent: Fraction, bound: Fraction) -> bool:
     return False
 
 
-def _block_maxima(w: NDArray[Any], block: tuple[int, int]) -> NDArray[Any]:
-    """max|w| per block of a 2-D piece; NaN where a block holds NaN."""
-    rows = np.maximum.reduceat(np.abs(w), np.arange(0, w.shape[0], block[0]), axis=0)
-    maxima: NDArray[Any] = np.maximum.reduceat(rows, np.arange(0, w.shape[1], block[1]), axis=1)
-    return maxima
-
-
-def _pieces(shape: tuple[int, ...], block: tuple[int, int]) -> Iterator[Piece]:
-    """Rectangles of whole blocks, of bounded size, in C order of their corners."""
-    batches, rows, columns = shape
-    width = min(columns, max(block[1], _PIECE // block[0] // block[1] * block[1]))
-    height = block[0] * max(1, _PIECE // max(width, 1) // block[0]) if width else block[0]
-    for batch in range(batches):
-        for row in range(0, rows, height):
-            for column in range(0, columns, max(width, 1)):
-                yield Piece(
-                    batch,
-                    slice(row, min(row + height, rows)),
-                    slice(column, min(column + width, columns)),
-                )
-
-
 def _refuse_inexact(x: NDArray[Any]) -> None:
     """Errors: ValueError for integers that float64, in which they are computed, does not hold."""
     if x.dtype.kind not in "iu" or x.dtype.itemsize < 8 or not x.size:
@@ -287,12 +250,3 @@ def _floats(w: NDArray[Any], compute: Container) -> NDArray[Any]:
     """A contiguous copy in the computing dtype."""
     wide = dtypes.widen(np.ascontiguousarray(w), compute)
     return wide.view(f"f{compute.bits // 8}")
-
-
-def _refuse_flushing() -> None:
-    tiny = np.array([2.0**-149], np.float32)
-    if not (tiny * np.float32(1)).view(np.uint32)[0]:
-        raise RuntimeError(
-            "this thread flushes subnormals to zero, which would change the results; "
-            "reset the floating-point mode before pseudo rounding"
-        )

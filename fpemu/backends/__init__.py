@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fpemu.block_lowering import Scaling
 from fpemu.keys import Key
 from fpemu.lowering import Params
 from fpemu.rounding import Noise
@@ -61,6 +62,57 @@ class Backend(Protocol):
 
         R comes from 16-bit lanes. Where ``R * delta`` is zero, `w` is copied.
         """
+
+    def hadamard(
+        self, x: NDArray[np.floating[Any]], out: NDArray[np.floating[Any]], size: int
+    ) -> None:
+        """Hadamard transforms of rows of `size`, a power of two that divides the length.
+
+        In the arrays' own float32 or float64: for strides 1, 2, ... size / 2, ``(a, b)`` that far
+        apart become ``(a + b, a - b)``; then one multiplication by the `size`**-0.5 nearest in
+        the dtype. NaN results are the positive quiet NaN.
+        """
+
+    def round_blocks(
+        self,
+        x: NDArray[np.floating[Any]],
+        out: NDArray[np.floating[Any]],
+        scales: NDArray[np.floating[Any]],
+        params: Params,
+        scaling: Scaling,
+        key: Key | None = None,
+        first: int = 0,
+        stride: int | None = None,
+    ) -> None:
+        """Values of a block format, by `fpemu.block_reference`; `out` may be `x`.
+
+        `x`, `out`: 2-D C-contiguous float32 or float64; `scales`: one value per tile, of the
+        same dtype, filled unless they are given (`ScaleMode.GIVEN`). `params` are the element's.
+        Element (r, c) is local element ``first + r * stride + c``; stride None is x.shape[1].
+        """
+
+    def encode_blocks(
+        self,
+        x: NDArray[np.floating[Any]],
+        codes: Patterns,
+        scales: NDArray[np.floating[Any]],
+        params: Params,
+        scaling: Scaling,
+        key: Key | None = None,
+        first: int = 0,
+        stride: int | None = None,
+    ) -> None:
+        """As `round_blocks`, but to the elements' codes (2-D); 0 under a NaN scale."""
+
+    def decode_blocks(
+        self,
+        codes: Patterns,
+        out: NDArray[np.floating[Any]],
+        scales: NDArray[np.floating[Any]],
+        params: Params,
+        scaling: Scaling,
+    ) -> None:
+        """The values of elements' codes under given scales; all 2-D."""
 
 
 _BUILT_IN = {"numpy": "fpemu.backends._numpy", "numba": "fpemu.backends._numba"}

@@ -8,6 +8,7 @@ abort when two threads of a program call them at once. The thread count is numba
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpemu.backends import Patterns
+from fpemu.backends import _numba_hadamard as butterflies
 from fpemu.backends import _numba_kernels as kernels
+from fpemu.backends._blocks import BlockOperations
 from fpemu.keys import Key
 from fpemu.lowering import FIELD_OFFSET, Mode, Params
 from fpemu.rounding import Noise
@@ -31,7 +34,7 @@ _TABLE_PAYS = 1 << 17  # elements from which a table of 2**16 entries pays
 _ONES = (1 << 64) - 1
 
 
-class NumbaBackend:
+class NumbaBackend(BlockOperations):
     """Implements `fpemu.backends.Backend`."""
 
     name = "numba"
@@ -106,6 +109,31 @@ class NumbaBackend:
                 ),
                 w.size,
             )
+
+    def hadamard(
+        self, x: NDArray[np.floating[Any]], out: NDArray[np.floating[Any]], size: int
+    ) -> None:
+        tile = butterflies.TILE // x.itemsize
+        strides = tuple(1 << stage for stage in range(min(size, tile).bit_length() - 1))
+        scale = x.dtype.type(math.sqrt(1 / size))
+        if size > tile:
+            _share(
+                lambda a, b: butterflies.transform_rows(x[a:b], out[a:b], size, strides, scale),
+                x.size,
+                size,
+            )
+            return
+        whole = x.size - x.size % tile
+        _share(
+            lambda a, b: butterflies.transform_tiles(x[a:b], out[a:b], strides, scale),
+            whole,
+            tile,
+        )
+        if whole < x.size:
+            last = np.zeros(tile, x.dtype)
+            last[: x.size - whole] = x[whole:]
+            butterflies.transform_tiles(last, last, strides, scale)
+            out[whole:] = last[: x.size - whole]
 
 
 _NO_TABLE = np.zeros(1, np.float32)
@@ -241,14 +269,17 @@ _pool: ThreadPoolExecutor | None = None
 _starting = threading.Lock()
 
 
-def _share(part: Callable[[int, int], None], size: int) -> None:
-    """Call ``part(begin, end)`` on parts of range(size), on this thread and the pool's."""
+def _share(part: Callable[[int, int], None], size: int, unit: int = 64) -> None:
+    """Call ``part(begin, end)`` on parts of range(size), on this thread and the pool's.
+
+    Parts begin at multiples of `unit`; where it is large, some may be empty.
+    """
     threads = 1 if size < 2 * _SHARE else min(numba.get_num_threads(), size // _SHARE)
     if threads < 2:
         part(0, size)
         return
-    share = -(-size // threads // 64) * 64
-    edges = [*(share * i for i in range(threads)), size]
+    share = -(-size // threads // unit) * unit
+    edges = [*(min(share * i, size) for i in range(threads)), size]
     others = [_workers().submit(part, a, b) for a, b in pairwise(edges[1:])]
     try:
         part(edges[0], edges[1])

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from fpemu import gaussian
 from fpemu.backends import Patterns
 from fpemu.backends import _numpy_tables as tables
+from fpemu.backends._blocks import BlockOperations
 from fpemu.backends._numpy_codes import decode_codes, encode_patterns
 from fpemu.backends._numpy_grid import round_patterns
+from fpemu.backends._numpy_hadamard import transform
 from fpemu.backends._numpy_nearest import plan_for, round_nearest
 from fpemu.backends._numpy_philox import BLOCKS, fill_lanes
 from fpemu.keys import Key
@@ -24,7 +26,7 @@ _CHUNK = 1 << 14
 _WIDE_CHUNK = 1 << 13
 
 
-class NumpyBackend:
+class NumpyBackend(BlockOperations):
     """`fpemu.backends.Backend` on NumPy arrays, in one thread. See there for the contract."""
 
     name = "numpy"
@@ -100,6 +102,11 @@ class NumpyBackend:
                     # A delta that overflowed: 0 * inf is no noise, not NaN.
                     np.copyto(step, 0, where=np.isnan(step))
                     _add(run[part], step, result[part])
+
+    def hadamard(
+        self, x: NDArray[np.floating[Any]], out: NDArray[np.floating[Any]], size: int
+    ) -> None:
+        transform(x, out, size)
 
 
 def _noise(noise: Noise, lanes: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 import fpemu
-from fpemu import arrays, backends, files
+from fpemu import arrays, atomic, backends, files
 from fpemu.cli._console import console, table
 from fpemu.keys import Key
 from fpemu.metrics import Report, error
@@ -121,7 +121,7 @@ def run(job: Job, overwrite: bool) -> None:
             writers = source.writers(job.target, transform, recipe(job, source, chosen))
             if job.plot is not None:
                 writers[job.plot] = work.draw
-            files.write_all(writers, overwrite=overwrite)
+            atomic.write_all(writers, overwrite=overwrite)
         out = console(unfolded=True)
         out.print(work.table(source))
         for path in writers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +19,18 @@ from fpemu.formats import Format
 from fpemu.keys import Key, as_key
 from fpemu.policy import Overflow, Policy, ZeroSign, parse_policy
 from fpemu.rounding import Descriptor, Rounding, Stochastic, parse_rounding
-from fpemu.testing._patterns import Floats, Unsigned, bits, show, usual_dtype, widen
+from fpemu.testing._patterns import Floats, Unsigned, show, usual_dtype, widen
 from fpemu.testing._points import points
 from fpemu.testing._quantizers import Codec, Quantizer
+from fpemu.testing._reports import LawViolation, Reports
 from fpemu.testing.oracle import Rounded, Table, table
 from fpemu.values import as_value
 
 KEY = Key(0x5EED, stream=3)
 
 
-class LawViolation(AssertionError):  # noqa: N818 - what it is, an AssertionError, says it
-    """A law that does not hold: its name in `law`, a counterexample in the message."""
-
-    def __init__(self, law: str, message: str) -> None:
-        super().__init__(message)
-        self.law = law
-
-
 @dataclass(frozen=True)
-class Trial:
+class Trial(Reports):
     """One law on one quantizer under one setting."""
 
     law: str
@@ -106,39 +99,9 @@ class Trial:
 
     # -------------------------------------------------------------------- reports
 
-    def same(self, x: Floats, got: Floats, expected: Floats, note: str = "") -> None:
-        """Fail at the first element whose bits differ."""
-        wrong = bits(got) != bits(expected)
-        if wrong.any():
-            at = np.unravel_index(int(wrong.argmax()), wrong.shape)
-            self.fail(
-                f"{self.describe(x, at)}: got {self.name(got[at])}, "
-                f"expected {self.name(expected[at])}{note}; {_count(wrong)}"
-            )
-
-    def same_codes(self, x: Floats, got: Unsigned, expected: NDArray[Any], note: str = "") -> None:
-        """Fail at the first element whose codes differ."""
-        wrong = got.astype(np.uint64) != expected.astype(np.uint64)
-        if wrong.any():
-            at = np.unravel_index(int(wrong.argmax()), wrong.shape)
-            self.fail(
-                f"{self.describe(x, at)}: got code {int(got[at]):#x}, "
-                f"expected {int(expected[at]):#x}{note}; {_count(wrong)}"
-            )
-
-    def holds(self, good: NDArray[np.bool_], x: Floats, got: Floats, demand: str) -> None:
-        """Fail at the first element that is not `good`."""
-        if not good.all():
-            at = np.unravel_index(int((~good).argmax()), good.shape)
-            self.fail(
-                f"{self.describe(x, at)}: got {self.name(got[at])}, "
-                f"which is not {demand}; {_count(~good)}"
-            )
-
-    def describe(self, x: Floats, at: tuple[Any, ...]) -> str:
-        """Element `at` of an input, with its bits."""
-        place = ", ".join(str(int(i)) for i in at)
-        return f"x[{place}] = {show(x[at])}"
+    @property
+    def setting(self) -> str:
+        return f"{self.fmt}, {self.rounding}, {self.overflow}"
 
     def name(self, value: Floats) -> str:
         """A result with its bits, and its code where it has one."""
@@ -148,17 +111,6 @@ class Trial:
         except ValueError:
             code = "not a value of the format"
         return f"{show(value)} {code}"
-
-    def fail(self, message: str) -> NoReturn:
-        """Raise the violation."""
-        raise LawViolation(
-            self.law,
-            f"{self.law} does not hold for {self.fmt}, {self.rounding}, {self.overflow}: {message}",
-        )
-
-
-def _count(wrong: NDArray[np.bool_]) -> str:
-    return f"{int(wrong.sum())} of {wrong.size} elements"
 
 
 class LawFunction(Protocol):

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fpemu import CONTRACT, files
+from fpemu import CONTRACT, atomic, files
 
 KINDS = ("npy", "npz", "safetensors")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -81,7 +81,7 @@ def flip_bits(name: str, x: np.ndarray) -> np.ndarray:
 
 def rewrite(source: Path, target: Path, overwrite: bool = False) -> None:
     with files.open_tensors(source) as opened:
-        files.write_all(opened.writers(target, flip_bits, RECIPE), overwrite=overwrite)
+        atomic.write_all(opened.writers(target, flip_bits, RECIPE), overwrite=overwrite)
 
 
 def read_all(path: Path) -> Tensors:
@@ -187,7 +187,7 @@ def test_the_same_input_gives_the_same_bytes(source: Path, tmp_path: Path) -> No
 
 def test_a_transform_that_changes_the_shape_is_refused(source: Path, tmp_path: Path) -> None:
     with files.open_tensors(source) as opened, pytest.raises(ValueError, match="keep float32"):
-        files.write_all(opened.writers(tmp_path / "out", lambda name, x: x[:1], RECIPE))
+        atomic.write_all(opened.writers(tmp_path / "out", lambda name, x: x[:1], RECIPE))
 
 
 # -------------------------------------------------------------------- bad files
@@ -344,7 +344,7 @@ def test_an_error_leaves_nothing(error: BaseException, overwrite: bool, tmp_path
     if overwrite:
         first.write_bytes(b"before")
     with pytest.raises(type(error)) as raised:
-        files.write_all({first: put(b"new"), second: failing(error)}, overwrite=overwrite)
+        atomic.write_all({first: put(b"new"), second: failing(error)}, overwrite=overwrite)
     if isinstance(error, OSError):
         assert raised.value.filename == str(second)  # type: ignore[attr-defined]
         assert raised.value.errno == errno.ENOSPC  # type: ignore[attr-defined]
@@ -356,7 +356,7 @@ def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     second.write_bytes(b"before")
     with pytest.raises(FileExistsError) as raised:
-        files.write_all({first: failing(AssertionError()), second: put(b"new")})
+        atomic.write_all({first: failing(AssertionError()), second: put(b"new")})
     assert raised.value.filename == str(second)
     assert os.listdir(tmp_path) == ["b"]
     assert second.read_bytes() == b"before"
@@ -369,7 +369,7 @@ def test_an_output_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
         second.write_bytes(b"someone else's")
 
     with pytest.raises(FileExistsError):
-        files.write_all({first: put(b"new"), second: write})
+        atomic.write_all({first: put(b"new"), second: write})
     assert os.listdir(tmp_path) == ["b"]
     assert second.read_bytes() == b"someone else's"
 
@@ -387,7 +387,7 @@ def test_a_failed_second_placement_takes_the_first_back(
     monkeypatch.setattr(os, "link", once)
     monkeypatch.setattr(os, "replace", once)
     with pytest.raises(PermissionError):
-        files.write_all({tmp_path / "a": put(b""), tmp_path / "b": put(b"")})
+        atomic.write_all({tmp_path / "a": put(b""), tmp_path / "b": put(b"")})
     assert os.listdir(tmp_path) == []
 
 
@@ -398,28 +398,28 @@ def test_a_file_system_without_hard_links_will_do(
         raise OSError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    files.write_all({tmp_path / "a": put(b"new")})
+    atomic.write_all({tmp_path / "a": put(b"new")})
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
 def test_a_missing_folder_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
-        files.write_all({tmp_path / "none" / "a": put(b"")})
+        atomic.write_all({tmp_path / "none" / "a": put(b"")})
     assert raised.value.filename == str(tmp_path / "none")
     with pytest.raises(IsADirectoryError):
-        files.write_all({tmp_path: put(b"")}, overwrite=True)
+        atomic.write_all({tmp_path: put(b"")}, overwrite=True)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX file modes and links")
 def test_modes_follow_the_umask_and_links_are_followed(tmp_path: Path) -> None:
     plain, link, real = tmp_path / "plain", tmp_path / "link", tmp_path / "real"
-    files.write_all({plain: put(b"x")})
+    atomic.write_all({plain: put(b"x")})
     ordinary = tmp_path / "ordinary"
     ordinary.touch()
     assert stat.S_IMODE(plain.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
     real.write_bytes(b"before")
     link.symlink_to(real)
-    files.write_all({link: put(b"new")}, overwrite=True)
+    atomic.write_all({link: put(b"new")}, overwrite=True)
     assert link.is_symlink()
     assert real.read_bytes() == b"new"
 

@@ -151,6 +151,14 @@ def test_encode_names_the_first_nan_and_leaves_out_alone(backend, shape):
     assert fpemu.encode(x, "e4m3fn", backend=backend).max() == 0x7F
 
 
+def test_a_failing_encode_leaves_a_strided_out_alone(backend):
+    x = np.array([1, np.nan, 2, 3], np.float32)
+    out = np.full(8, 9, np.uint8)
+    with pytest.raises(ValueError, match="NaN"):
+        fpemu.encode(x, "e2m1", out=out[::2], backend=backend)
+    assert (out == 9).all()
+
+
 def test_encode_refuses_ulp_noise():
     refuses(
         ValueError, "off the grid", fpemu.encode, X, "e2m1", rounding="pseudo_gaussian:ulp", key=1

@@ -1,0 +1,246 @@
+"""Block formats on any backend: scales, quotients and products as NumPy passes.
+
+A backend that has nothing faster inherits `BlockOperations`; it needs `round`, `encode` and
+`decode`. The order of operations is that of `fpemu.block_reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpemu.backends import Patterns
+from fpemu.block_lowering import ScaleMode, Scaling
+from fpemu.keys import Key
+from fpemu.lowering import Params
+from fpemu.tiles import pieces
+
+Floats = NDArray[np.floating[Any]]
+_PIECE = 1 << 15  # elements worked on together
+
+
+class Rounder(Protocol):
+    """What `BlockOperations` is built on; see `fpemu.backends.Backend`."""
+
+    def round(
+        self, x: Patterns, out: Patterns, params: Params, key: Key | None = None, first: int = 0
+    ) -> None: ...
+
+    def encode(self, x: Patterns, out: Patterns, params: Params) -> None: ...
+
+    def decode(self, codes: Patterns, out: Patterns, params: Params) -> None: ...
+
+
+class BlockOperations(Rounder):
+    """`round_blocks`, `encode_blocks` and `decode_blocks` of `fpemu.backends.Backend`."""
+
+    def round_blocks(
+        self,
+        x: Floats,
+        out: Floats,
+        scales: Floats,
+        params: Params,
+        scaling: Scaling,
+        key: Key | None = None,
+        first: int = 0,
+        stride: int | None = None,
+    ) -> None:
+        for part, grid, start in _parts(x, scaling, first, stride):
+            quotients = self._rounded(x[part], scales[grid], params, scaling, key, start, stride)
+            products(quotients, scales[grid], scaling, out[part])
+
+    def encode_blocks(
+        self,
+        x: Floats,
+        codes: Patterns,
+        scales: Floats,
+        params: Params,
+        scaling: Scaling,
+        key: Key | None = None,
+        first: int = 0,
+        stride: int | None = None,
+    ) -> None:
+        for part, grid, start in _parts(x, scaling, first, stride):
+            rounded = self._rounded(x[part], scales[grid], params, scaling, key, start, stride)
+            zero_bad_blocks(rounded, scales[grid], scaling)
+            place = np.empty(rounded.size, codes.dtype)
+            self.encode(bits(rounded).reshape(-1), place, params)
+            codes[part] = place.reshape(rounded.shape)
+
+    def decode_blocks(
+        self, codes: Patterns, out: Floats, scales: Floats, params: Params, scaling: Scaling
+    ) -> None:
+        for part, grid, _ in _parts(out, scaling, 0, None):
+            values = np.empty(out[part].shape, out.dtype)
+            piece = np.ascontiguousarray(codes[part]).reshape(-1)
+            self.decode(piece, bits(values).reshape(-1), params)
+            products(values, scales[grid], scaling, out[part])
+
+    def _rounded(
+        self,
+        x: Floats,
+        scales: Floats,
+        params: Params,
+        scaling: Scaling,
+        key: Key | None,
+        first: int,
+        stride: int | None,
+    ) -> Floats:
+        """The elements of a piece, as floats; fills `scales` unless they are given."""
+        if scaling.mode != ScaleMode.GIVEN:
+            self.scale_blocks(x, scales, scaling)
+        quotients = divided(x, scales, scaling)
+        patterns = bits(quotients)
+        if key is None or stride in (None, x.shape[1]):
+            flat = patterns.reshape(-1)
+            self.round(flat, flat, params, key, first)
+        else:
+            assert stride is not None
+            for row in range(x.shape[0]):
+                self.round(patterns[row], patterns[row], params, key, first + row * stride)
+        return quotients
+
+    def scale_blocks(self, x: Floats, scales: Floats, scaling: Scaling) -> None:
+        """Fill `scales` from the largest magnitudes of the blocks of a piece."""
+        scales[...] = scales_of(maxima(x, scaling.height, scaling.width), scaling, self)
+
+
+def _parts(
+    x: Floats, scaling: Scaling, first: int, stride: int | None
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], int]]:
+    """(part of x, its part of the scales, local index of its first element)."""
+    block = (scaling.height, scaling.width)
+    distance = x.shape[1] if stride is None else stride
+    for piece in pieces((1, *x.shape), block, _PIECE):
+        _, grid_rows, grid_columns = piece.blocks(block)
+        start = first + piece.rows.start * distance + piece.columns.start
+        yield (piece.rows, piece.columns), (grid_rows, grid_columns), start
+
+
+def maxima(x: Floats, height: int, width: int) -> Floats:
+    """max|x| of every block of a 2-D piece; NaN where a block holds NaN."""
+    size = np.abs(x)
+    rows, columns = x.shape
+    if height > 1:
+        size = np.maximum.reduceat(size, np.arange(0, rows, height), axis=0)
+    if columns % width:
+        largest: Floats = np.maximum.reduceat(size, np.arange(0, columns, width), axis=1)
+    else:
+        largest = size.reshape(size.shape[0], -1, width).max(axis=2)
+    return largest
+
+
+def scales_of(amax: Floats, scaling: Scaling, rounder: Rounder) -> Floats:
+    """The scales of blocks whose largest magnitudes are `amax`, in the same dtype.
+
+    NaN for a block with NaN or an infinity, whether or not the scale format has one.
+    """
+    outer, qmax = amax.dtype.type(scaling.outer), amax.dtype.type(scaling.qmax)
+    result: Floats
+    with np.errstate(all="ignore"):
+        if scaling.mode == ScaleMode.ABSMAX:
+            ratio = amax / qmax
+            if scaling.has_outer:
+                ratio /= outer
+            result = np.empty_like(ratio)
+            rounder.round(bits(ratio).reshape(-1), bits(result).reshape(-1), scaling.scale_params)
+        else:
+            size = np.array(amax)
+            if scaling.has_outer:
+                size /= outer
+            if scaling.mode == ScaleMode.CEIL_OF_RATIO:
+                size /= qmax
+            result = _powers(size, scaling)
+            result[size == 0] = scaling.zero_scale
+        result[amax == 0] = scaling.zero_scale
+        if scaling.has_outer and scaling.outer == 0:
+            result[...] = scaling.zero_scale
+        result[~np.isfinite(amax)] = np.nan
+    return result
+
+
+def _powers(size: Floats, scaling: Scaling) -> Floats:
+    significand, exponent = np.frexp(size)  # in [0.5, 1)
+    exponent -= 1
+    match scaling.mode:
+        case ScaleMode.FLOOR:
+            exponent -= scaling.emax
+        case ScaleMode.CEIL:
+            exponent += significand != 0.5
+            exponent -= scaling.emax
+        case ScaleMode.EVEN:
+            exponent += significand >= scaling.carry_from
+            exponent -= scaling.emax
+        case ScaleMode.CEIL_OF_RATIO:
+            exponent += significand != 0.5
+    exponent[np.isinf(size)] = scaling.highest
+    powers: Floats = np.ldexp(size.dtype.type(1), exponent.clip(scaling.lowest, scaling.highest))
+    return powers
+
+
+def divided(x: Floats, scales: Floats, scaling: Scaling) -> Floats:
+    """``(x / outer) / (scale * factor)``; zeros of the sign of x under a zero scale."""
+    kind = x.dtype.type
+    with np.errstate(all="ignore"):
+        divisors = scales if scaling.factor == 1 else scales * kind(scaling.factor)
+        if not divisors.all() or (scaling.has_outer and scaling.outer == 0):
+            divisors = np.where(divisors == 0, kind(np.inf), divisors)  # x / inf is such a zero
+        if scaling.has_outer:
+            outer = kind(scaling.outer) if scaling.outer else kind(np.inf)
+            quotients = x / outer
+        else:
+            quotients = np.array(x, order="C")
+        for run, divisor in _runs(quotients, divisors, scaling):
+            np.divide(run, divisor, out=run)
+    return quotients
+
+
+def products(q: Floats, scales: Floats, scaling: Scaling, out: Floats) -> None:
+    """``out = (q * (scale * factor)) * outer``, NaN in blocks whose scale is NaN."""
+    kind = q.dtype.type
+    with np.errstate(all="ignore"):
+        factors = scales if scaling.factor == 1 else scales * kind(scaling.factor)
+        for run, factor in _runs(q, factors, scaling):
+            np.multiply(run, factor, out=run)
+        if scaling.has_outer:
+            np.multiply(q, kind(scaling.outer), out=q)
+        largest = np.abs(factors).max(initial=0)
+        if not largest * kind(scaling.qmax) * kind(scaling.outer) < np.finfo(q.dtype).max:
+            _mend(q, scales, scaling)
+    out[...] = q
+
+
+def _mend(q: Floats, scales: Floats, scaling: Scaling) -> None:
+    """Overflow becomes the largest value, blocks under a NaN scale the positive quiet NaN."""
+    largest = np.finfo(q.dtype).max
+    np.clip(q, -largest, largest, out=q)
+    for run, scale in _runs(q, scales, scaling):
+        np.copyto(run, np.nan, where=np.isnan(scale))
+
+
+def zero_bad_blocks(q: Floats, scales: Floats, scaling: Scaling) -> None:
+    """Elements of blocks under a NaN scale become +0, whose code is 0."""
+    if np.isnan(scales).any():
+        for run, scale in _runs(q, scales, scaling):
+            np.copyto(run, 0, where=np.isnan(scale))
+
+
+def _runs(x: Floats, scales: Floats, scaling: Scaling) -> Iterator[tuple[Floats, Floats]]:
+    """(view of x, scales that broadcast against it), together all of a 2-D piece."""
+    height, width = scaling.height, scaling.width
+    if height > 1:
+        scales = scales.repeat(height, axis=0)[: x.shape[0]]
+    rows, columns = x.shape
+    whole = columns // width * width
+    if whole:  # splitting an axis gives a view, whatever the strides
+        yield x[:, :whole].reshape(rows, -1, width), scales[:, : whole // width, None]
+    if whole < columns:
+        yield x[:, whole:], scales[:, -1:]
+
+
+def bits(x: Floats) -> Patterns:
+    """The patterns of floats, without a copy."""
+    return x.view(f"u{x.dtype.itemsize}")

@@ -1,0 +1,410 @@
+"""Block formats on arrays: geometry, scales, and the walk over pieces.
+
+The definition is `fpemu.block_reference`; this module cuts arrays into blocks, finds the scales
+that need more than one block, and hands rectangles of whole blocks to a backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpemu import arguments, dtypes
+from fpemu.backends import Backend, get
+from fpemu.backends._blocks import BlockOperations, maxima, scales_of
+from fpemu.block_lowering import ScaleMode, Scaling, lower_elements, lower_scaling
+from fpemu.blocks import CHANNEL, TENSOR, BlockFormat
+from fpemu.flushing import refuse_flushing
+from fpemu.formats import Format
+from fpemu.keys import Key
+from fpemu.lowering import FLOAT32, FLOAT64, Container, lower
+from fpemu.policy import Overflow, Policy
+from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Stochastic, parse_rounding
+from fpemu.scale_search import Search
+from fpemu.scales import ScaleMethod
+from fpemu.table_blocks import TableRounder
+from fpemu.tiles import Piece, grid_shape, pieces
+
+_PIECE = 1 << 17  # elements converted to the computing dtype together
+_RUN = 1 << 15  # a tile's width where one scale serves whole rows
+
+
+class Layout(NamedTuple):
+    """An array as (batch, rows, columns), its tile, and the shape of its scales."""
+
+    shape: tuple[int, int, int]
+    tile: tuple[int, int]
+    grid: tuple[int, ...]
+    shared: bool = False  # one scale a row, for all batches: blocks are not tiles
+
+    @property
+    def grid3(self) -> tuple[int, int, int]:
+        batch, rows, columns = self.shape
+        return batch, -(-rows // self.tile[0]), -(-columns // self.tile[1])
+
+
+def layout(shape: tuple[int, ...], fmt: BlockFormat, axis: int = -1) -> Layout:
+    """How `fmt` cuts an array of `shape`.
+
+    Errors: ValueError for an axis that is not there, and for another axis than the last with
+    tiles or one scale per tensor.
+    """
+    full = shape or (1,)
+    if not -len(full) <= axis < len(full):
+        raise ValueError(
+            f"axis must be in {-len(full)}..{len(full) - 1} for shape {shape}, got {axis}"
+        )
+    at = axis % len(full)
+    before, along, after = prod(full[:at]), full[at], prod(full[at + 1 :])
+    block = fmt.block
+    if block == CHANNEL:
+        if len(shape) < 1:
+            raise ValueError("x must have an axis for one scale per channel, got a scalar")
+        return Layout((before, along, after), (1, max(min(after, _RUN), 1)), (along,), True)
+    if isinstance(block, int):
+        if at == len(full) - 1:
+            return Layout((1, before, along), (1, block), (*full[:at], -(-along // block)))
+        grid = (*full[:at], -(-along // block), *full[at + 1 :])
+        return Layout((before, along, after), (block, 1), grid)
+    if at != len(full) - 1:
+        raise ValueError(f"axis must be -1 with blocks of {fmt.block}, got {axis}")
+    if block == TENSOR:
+        size = prod(shape)
+        return Layout((1, 1, size), (1, max(min(size, _RUN), 1)), (), True)
+    assert isinstance(block, tuple)
+    rows, columns = (1, *full)[-2:]
+    return Layout((prod(full[:-2]), rows, columns), block, grid_shape(shape, block))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call: the data, and everything decided about it."""
+
+    x: NDArray[Any]  # (batch, rows, columns)
+    fmt: BlockFormat
+    layout: Layout
+    compute: Container
+    key: Key | None
+    engine: BlockOperations | Backend
+    backend: Backend
+    params: Any  # Params; None for table elements
+    scaling: Scaling
+    scales: NDArray[Any]  # (batch, rows of blocks, columns of blocks), of the computing dtype
+
+    @property
+    def outer(self) -> float | None:
+        """The outer scale, if there is one."""
+        return self.scaling.outer if self.scaling.has_outer else None
+
+
+def start(
+    x: NDArray[Any],
+    fmt: BlockFormat,
+    rounding: Descriptor | str | None,
+    key: Key | int | None,
+    axis: int,
+    amax: float | None,
+    backend: str | None,
+) -> Job:
+    """Check the arguments, and find the scales that need a pass of their own.
+
+    Errors: as `fpemu.quantize`; ValueError for an axis or shard that does not fit, NaN without a
+    NaN scale, an `amax` that is not a finite number or is given without need; RuntimeError
+    where this thread flushes subnormals.
+    """
+    mode = Rounding.NEAREST_EVEN if rounding is None else parse_rounding(rounding)
+    if isinstance(mode, PseudoNoise):
+        raise ValueError(f"rounding must round single values in {fmt}, got {str(mode)!r}")
+    drawn = arguments.key_for(key, mode)
+    engine = arguments.choose_backend(backend, x.size)
+    refuse_flushing()
+    cut = layout(x.shape, fmt, axis)
+    _check_shard(drawn, cut, fmt)
+    compute = FLOAT64 if dtypes.container_of(x.dtype) in (FLOAT64, None) else FLOAT32
+    data = np.ascontiguousarray(x).reshape(cut.shape)
+    scaling = lower_scaling(fmt, cut.tile, compute)
+    if amax is not None and fmt.outer is None:
+        raise ValueError(f"amax must be None for {fmt}, which has no outer scale")
+    if fmt.outer is not None:
+        largest = _largest(data, cut, compute) if amax is None else given_amax(amax)
+        scaling = scaling._replace(has_outer=1, outer=_outer(fmt, largest, compute, engine))
+    params, elements = _elements(fmt, mode, compute, engine)
+    scales = np.empty(cut.grid3, f"f{compute.bits // 8}")
+    job = Job(data, fmt, cut, compute, drawn, elements, engine, params, scaling, scales)
+    if not cut.shared and scaling.mode != ScaleMode.GIVEN:
+        return job
+    given = scaling._replace(mode=int(ScaleMode.GIVEN))
+    return replace(job, scaling=given, scales=_scales_beforehand(job))
+
+
+def round_into(job: Job, out: NDArray[Any]) -> None:
+    """The values of the block format, into an array of the original shape."""
+    result = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+    places = result.reshape(job.layout.shape)
+    direct, columns = out.dtype == job.scales.dtype == job.x.dtype, job.layout.shape[2]
+    for piece, w, first in _walk(job, direct):
+        values = places[piece.batch] if direct else np.empty_like(w)
+        grid = job.scales[piece.blocks(job.layout.tile)]
+        job.engine.round_blocks(w, values, grid, job.params, job.scaling, job.key, first, columns)
+        if not direct:
+            places[piece.batch, piece.rows, piece.columns] = narrow(values, out.dtype)
+    check_scales(job)
+    if result is not out:
+        out[...] = result
+
+
+def encode_into(job: Job, codes: NDArray[Any]) -> None:
+    """The elements' codes, into a C-contiguous array of the original shape."""
+    places, columns = codes.reshape(job.layout.shape), job.layout.shape[2]
+    for piece, w, first in _walk(job, job.x.dtype == job.scales.dtype):
+        place = places[piece.batch, piece.rows, piece.columns]
+        grid = job.scales[piece.blocks(job.layout.tile)]
+        job.engine.encode_blocks(w, place, grid, job.params, job.scaling, job.key, first, columns)
+    check_scales(job)
+
+
+def scale_codes(job: Job) -> NDArray[Any] | None:
+    """The codes of the scales in their own shape; None for a format without scales."""
+    fmt, cut = job.fmt, job.layout
+    if fmt.scale is None:
+        return None
+    scales = np.ascontiguousarray(job.scales[0, :, 0] if cut.shared else job.scales).reshape(-1)
+    codes = np.empty(scales.shape, dtypes.code_dtype(fmt.scale))
+    job.backend.encode(dtypes.patterns(scales), codes, job.scaling.scale_params)
+    return codes.reshape(cut.grid)
+
+
+def dequantize_into(
+    codes: NDArray[Any],
+    scales: NDArray[Any] | None,
+    outer: float | None,
+    fmt: BlockFormat,
+    axis: int,
+    out: NDArray[Any],
+    backend: Backend,
+) -> None:
+    """The values of codes (of the array's shape) under scale codes, into a float array."""
+    refuse_flushing()
+    compute = FLOAT64 if dtypes.container_of(out.dtype) is FLOAT64 else FLOAT32
+    cut = layout(codes.shape, fmt, axis)
+    scaling = lower_scaling(fmt, cut.tile, compute)._replace(mode=int(ScaleMode.GIVEN))
+    if outer is not None:
+        scaling = scaling._replace(has_outer=1, outer=outer)
+    values = np.ones((1, 1, 1), f"f{compute.bits // 8}")
+    if scales is not None:
+        values = np.empty(scales.shape, values.dtype)
+        flat = np.ascontiguousarray(scales).reshape(-1)
+        backend.decode(flat, dtypes.patterns(values).reshape(-1), scaling.scale_params)
+        values = values.reshape((1, -1, 1) if cut.shared else cut.grid3)
+    factors = np.broadcast_to(values, cut.grid3)
+    params, engine = _elements(fmt, Rounding.NEAREST_EVEN, compute, backend)
+    result = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+    elements, places = codes.reshape(cut.shape), result.reshape(cut.shape)
+    direct = out.dtype == values.dtype
+    for piece in _pieces(cut, direct):
+        where = (piece.batch, piece.rows, piece.columns)
+        place = places[where] if direct else np.empty(elements[where].shape, values.dtype)
+        grid = factors[piece.blocks(cut.tile)]
+        engine.decode_blocks(elements[where], place, grid, params, scaling)
+        if not direct:
+            places[where] = narrow(place, out.dtype)
+    if result is not out:
+        out[...] = result
+
+
+def _elements(
+    fmt: BlockFormat, rounding: Rounding | Stochastic, compute: Container, backend: Backend
+) -> tuple[Any, BlockOperations | Backend]:
+    """(Params, what rounds the elements): the backend, or a table around it, without Params."""
+    if isinstance(fmt.element, Format):
+        return lower_elements(fmt, rounding, compute), backend
+    return None, TableRounder(backend, fmt.element, rounding)
+
+
+def check_scales(job: Job) -> None:
+    """Errors: ValueError naming the first block with NaN or an infinity, if no scale says so."""
+    if job.scaling.has_nan:
+        return
+    bad = np.isnan(job.scales)
+    if bad.any():
+        at = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        raise ValueError(
+            f"x must not hold NaN or infinities: scale format {job.fmt.scale} has no NaN to say so "
+            f"(first in block {at} of batch, row of blocks, column of blocks)"
+        )
+
+
+def code_dtype(fmt: BlockFormat) -> np.dtype[Any]:
+    """The smallest unsigned dtype that holds the element codes."""
+    return next(np.dtype(f"u{n}") for n in (1, 2, 4) if fmt.element.bits <= 8 * n)
+
+
+def narrow(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Rounded once to `dtype`, nearest even; finite values stay finite."""
+    container = dtypes.container_of(dtype)
+    compute = FLOAT64 if values.dtype == np.float64 else FLOAT32
+    assert container is not None
+    if not compute.holds(container.format):  # a wider dtype holds what is there
+        return values.astype(dtype)
+    params = lower(container.format, Rounding.NEAREST_EVEN, Policy(Overflow.SAT_FINITE), compute)
+    patterns = dtypes.patterns(np.ascontiguousarray(values)).reshape(-1)
+    rounded = np.empty_like(patterns)
+    get("numpy").round(patterns, rounded, params)
+    out = np.empty(values.shape, dtype)
+    dtypes.narrow(rounded.reshape(values.shape), compute, out)
+    return out
+
+
+# ------------------------------------------------------------------- walking
+
+
+def _walk(job: Job, direct: bool) -> Iterator[tuple[Piece, NDArray[Any], int]]:
+    """(piece, its elements in the computing dtype, local index of the first one)."""
+    _, rows, columns = job.layout.shape
+    for piece in _pieces(job.layout, direct):
+        w = job.x[piece.batch, piece.rows, piece.columns]
+        first = (piece.batch * rows + piece.rows.start) * columns + piece.columns.start
+        yield piece, w if direct else _floats(w, job.compute), first
+
+
+def _pieces(cut: Layout, direct: bool) -> Iterator[Piece]:
+    """A whole matrix at a time where nothing has to be converted."""
+    batch, rows, columns = cut.shape
+    if not direct:
+        yield from pieces(cut.shape, cut.tile, _PIECE)
+    elif rows and columns:
+        for at in range(batch):
+            yield Piece(at, slice(0, rows), slice(0, columns))
+
+
+def _floats(w: NDArray[Any], compute: Container) -> NDArray[Any]:
+    wide = dtypes.widen(np.ascontiguousarray(w), compute)
+    return wide.view(f"f{compute.bits // 8}")
+
+
+def _check_shard(key: Key | None, cut: Layout, fmt: BlockFormat) -> None:
+    """Errors: ValueError where the rows of a key say that the shard cuts a block."""
+    if key is None or key.row_length is None or not isinstance(fmt.block, int | tuple):
+        return
+    width = cut.tile[1]
+    assert key.row_stride is not None
+    if key.row_length != key.row_stride and (
+        key.row_length % width or (key.offset % key.row_stride) % width
+    ):
+        raise ValueError(
+            f"key must not cut blocks of {width} columns: its rows of {key.row_length} start at "
+            f"column {key.offset % key.row_stride}"
+        )
+
+
+# -------------------------------------------------------------------- scales
+
+
+def given_amax(amax: float) -> float:
+    """Errors: TypeError for no number, ValueError for one that is negative or not finite."""
+    try:
+        value = float(amax)
+    except (TypeError, ValueError):
+        raise TypeError(f"amax must be a number, got {type(amax).__name__} {amax!r}") from None
+    if not (0 <= value < np.inf):
+        raise ValueError(f"amax must be finite and at least 0, got {value}")
+    return value
+
+
+def _largest(data: NDArray[Any], cut: Layout, compute: Container) -> float:
+    """The largest magnitude of all blocks without NaN and infinities."""
+    largest = 0.0
+    if cut.shared:
+        amax = _shared_maxima(data, cut, compute)
+        finite = amax[np.isfinite(amax)]
+        return float(finite.max(initial=0))
+    for piece in pieces(cut.shape, cut.tile, _PIECE):
+        w = _floats(data[piece.batch, piece.rows, piece.columns], compute)
+        peak = float(np.abs(w).max(initial=0))
+        if not np.isfinite(peak):
+            amax = maxima(w, *cut.tile)
+            peak = float(amax[np.isfinite(amax)].max(initial=0))
+        largest = max(largest, peak)
+    return largest
+
+
+def _outer(fmt: BlockFormat, largest: float, compute: Container, backend: Backend) -> float:
+    assert fmt.outer is not None
+    assert fmt.scale is not None
+    kind = np.dtype(f"f{compute.bits // 8}").type
+    ratio = np.array([kind(largest) / kind(float(fmt.qmax * fmt.scale.max_value))])
+    params = lower(fmt.outer, Rounding.NEAREST_EVEN, Policy(Overflow.SAT_FINITE), compute)
+    backend.round(dtypes.patterns(ratio), dtypes.patterns(ratio), params)
+    return float(ratio[0])
+
+
+def _shared_maxima(data: NDArray[Any], cut: Layout, compute: Container) -> NDArray[Any]:
+    """The largest magnitude per channel, or of the tensor: one number a row, for all batches."""
+    amax = np.zeros(cut.shape[1], f"f{compute.bits // 8}")
+    for piece in pieces(cut.shape, cut.tile, _PIECE):
+        w = _floats(data[piece.batch, piece.rows, piece.columns], compute)
+        if w.size:
+            amax[piece.rows] = np.maximum(amax[piece.rows], np.abs(w).max(axis=1))
+    return amax
+
+
+def _scales_beforehand(job: Job) -> NDArray[Any]:
+    """All scales, for blocks that are not tiles and for rules that need all elements."""
+    cut, fmt = job.layout, job.fmt
+    if fmt.rule.needs_all_elements:
+        found = _searched(job)
+    else:
+        if cut.shared:
+            amax = _shared_maxima(job.x, cut, job.compute)
+        else:
+            amax = np.empty(cut.grid3, job.scales.dtype)
+            for piece, w, _ in _walk(job, False):
+                amax[piece.blocks(cut.tile)] = maxima(w, *cut.tile)
+        mode = job.scaling.mode or int(ScaleMode.ABSMAX)
+        found = scales_of(amax, job.scaling._replace(mode=mode), job.backend)
+        if fmt.scale is None:
+            found = np.where(np.isnan(found), found, 1).astype(found.dtype)
+        if fmt.rule.method is ScaleMethod.POW2_M2:
+            found = _ratios_to_powers(found)
+    return np.broadcast_to(found[None, :, None] if cut.shared else found, cut.grid3)
+
+
+def _searched(job: Job) -> NDArray[Any]:
+    """The scales of a rule that looks at whole blocks."""
+    cut, fmt = job.layout, job.fmt
+    params, engine = _elements(fmt, Rounding.NEAREST_EVEN, job.compute, job.backend)
+    search = Search(fmt, job.scaling, params, engine, job.backend)
+    if cut.shared:
+        rows = _floats(np.moveaxis(job.x, 1, 0), job.compute).reshape(cut.shape[1], -1)
+        return search.find(rows, np.ones(rows.shape, np.bool_))
+    found = np.empty(cut.grid3, job.scales.dtype)
+    for piece, w, _ in _walk(job, False):
+        place = found[piece.blocks(cut.tile)]
+        rows, present = (blocks_as_rows(each, cut.tile) for each in (w, np.ones(w.shape, np.bool_)))
+        place[...] = search.find(rows, present).reshape(place.shape)
+    return found
+
+
+def blocks_as_rows(w: NDArray[Any], tile: tuple[int, int]) -> NDArray[Any]:
+    """The blocks of a 2-D piece as rows of a matrix, padded with zeros at the far edges."""
+    height, width = tile
+    rows, columns = (-(-n // size) for n, size in zip(w.shape, tile, strict=True))
+    padded = np.zeros((rows * height, columns * width), w.dtype)
+    padded[: w.shape[0], : w.shape[1]] = w
+    return padded.reshape(rows, height, columns, width).swapaxes(1, 2).reshape(rows * columns, -1)
+
+
+def _ratios_to_powers(scales: NDArray[Any]) -> NDArray[Any]:
+    """s_max / 2**ceil(log2(s_max / s)) along the last axis; zero and NaN scales stay."""
+    finite = np.where(np.isnan(scales), 0, scales)
+    largest = finite.max(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        significand, exponent = np.frexp(largest / scales)
+        exponent -= significand == 0.5
+        powers = np.ldexp(largest, -exponent)
+    return np.where((scales > 0) & np.isfinite(scales), powers, scales)

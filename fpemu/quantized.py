@@ -1,0 +1,243 @@
+"""Quantized: an array stored as codes and scales, with the format that they are of."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fpemu import arguments, arrays, block_arrays, dtypes
+from fpemu.block_imitations import Imitation
+from fpemu.block_presets import block_preset
+from fpemu.blocks import BlockFormat, Spec, as_spec
+from fpemu.keys import Key
+from fpemu.packing import pack, packed_size, unpack
+from fpemu.policy import Policy
+from fpemu.rounding import Descriptor
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """An array of `shape` as packed element codes, scale codes and their format.
+
+    `spec`: a Format, TableFormat or BlockFormat. `codes`: 1-D uint8, the stream that
+    `fpemu.pack` makes of the element codes in C order. `scales`: codes of ``spec.scale``, one
+    per block: the shape of the array with the blocked axis counted in blocks; (rows of tiles,
+    columns of tiles) for the last two axes; () for one per tensor; (n,) for one per channel; None
+    without scales. `outer`: the value of the outer scale, or None. `axis`: the blocked axis.
+    `dtype`: the name of the dtype the values came in, which `dequantize` gives back.
+
+    Errors: ValueError or TypeError for parts that do not fit together.
+    """
+
+    spec: Spec
+    shape: tuple[int, ...]
+    codes: NDArray[np.uint8]
+    scales: NDArray[Any] | None = None
+    outer: float | None = None
+    axis: int = -1
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", as_spec(self.spec))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        dtypes.as_dtype("dtype", self.dtype)
+        expected = packed_size(self.size, self.element_bits)
+        if self.codes.dtype != np.uint8 or self.codes.shape != (expected,):
+            raise ValueError(
+                f"codes must be {expected} bytes (uint8) for shape {self.shape} of {self.spec}, "
+                f"got {self.codes.dtype} {self.codes.shape}"
+            )
+        spec = self.spec
+        if not isinstance(spec, BlockFormat) or spec.scale is None:
+            if self.scales is not None or self.outer is not None:
+                raise ValueError(f"scales and outer must be None for {spec}")
+            return
+        grid, dtype = self._layout(spec).grid, dtypes.code_dtype(spec.scale)
+        if self.scales is None or self.scales.shape != grid or self.scales.dtype != dtype:
+            got = "None" if self.scales is None else f"{self.scales.dtype} {self.scales.shape}"
+            raise ValueError(f"scales must be {dtype} {grid} for {spec}, got {got}")
+        if (self.outer is None) != (spec.outer is None):
+            raise ValueError(f"outer must {'' if spec.outer else 'not '}be given for {spec}")
+
+    def _layout(self, spec: BlockFormat) -> block_arrays.Layout:
+        return block_arrays.layout(self.shape, spec, self.axis)
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return prod(self.shape)
+
+    @property
+    def element_bits(self) -> int:
+        """Bits of an element's code."""
+        spec = self.spec
+        return spec.element.bits if isinstance(spec, BlockFormat) else spec.bits
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of storage: codes and scales packed to their widths, and the outer scale."""
+        spec, total = self.spec, self.codes.size
+        if isinstance(spec, BlockFormat):
+            if self.scales is not None and spec.scale is not None:
+                total += packed_size(self.scales.size, spec.scale.bits)
+            if spec.outer is not None:
+                total += packed_size(1, spec.outer.bits)
+        return int(total)
+
+    @property
+    def bytes_per_element(self) -> Fraction:
+        """`nbytes` over the number of elements; 0 for an empty array."""
+        return Fraction(self.nbytes, self.size) if self.size else Fraction(0)
+
+    def element_codes(self) -> NDArray[Any]:
+        """The element codes, unpacked, in the array's shape."""
+        return unpack(self.codes, self.element_bits, self.size).reshape(self.shape)
+
+    def scale_values(self) -> NDArray[np.float32] | None:
+        """The scales as float32 (exact), without the outer scale; None without scales."""
+        if self.scales is None or not isinstance(self.spec, BlockFormat):
+            return None
+        assert self.spec.scale is not None
+        values: NDArray[np.float32] = arrays.decode(self.scales, self.spec.scale)
+        return values
+
+    def dequantize(
+        self,
+        dtype: DTypeLike | None = None,
+        *,
+        out: NDArray[Any] | None = None,
+        backend: str | None = None,
+    ) -> Any:
+        """The values, in `dtype` (None: the dtype they came in), an array of `shape`.
+
+        Computed in float32, in float64 for float64 results, and rounded once to narrower dtypes.
+        ``compress(x, ...).dequantize()`` equals ``quantize(x, ...)`` bit for bit.
+        Errors: TypeError for other dtypes, ValueError for a dtype that cannot hold the values of
+        a format without scales, and for an `out` that does not fit.
+        """
+        wanted = self.dtype if dtype is None else dtype
+        target = dtypes.as_dtype("dtype", out.dtype if out is not None else wanted)[0]
+        spec = self.spec
+        if not isinstance(spec, BlockFormat):
+            return arrays.decode(self.element_codes(), spec, dtype=target, out=out, backend=backend)
+        codes = self.element_codes()
+        result = arguments.output("out", out, codes, target)
+        engine = arguments.choose_backend(backend, self.size)
+        block_arrays.dequantize_into(
+            codes, self.scales, self.outer, spec, self.axis, result, engine
+        )
+        return result
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write a file, .npz or .safetensors, that `load` reads without being told what it is.
+
+        It appears whole or not at all. Errors: ValueError for another suffix, FileExistsError
+        for a file that exists, unless `overwrite`; OSError from the system.
+        """
+        from fpemu import storage
+
+        storage.save_one(path, self, overwrite=overwrite)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Quantized:
+        """The packed tensor of a file that holds no other.
+
+        Errors: ValueError naming the path for a damaged file and one with another number of
+        packed tensors (`fpemu.load` reads those); OSError from the system.
+        """
+        from fpemu import storage
+
+        return storage.load_one(path)
+
+    def __repr__(self) -> str:
+        return (
+            f"Quantized({str(self.spec)!r}, shape={self.shape}, dtype={self.dtype}, "
+            f"{self.nbytes:,} bytes, {8 * float(self.bytes_per_element):.4g} bits per element)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "format": str(self.spec),
+            "shape": "x".join(map(str, self.shape)) or "scalar",
+            "dtype": self.dtype,
+            "bytes": f"{self.nbytes:,}",
+            "bits per element": f"{8 * float(self.bytes_per_element):.4g}",
+        }
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{text}</td></tr>"
+            for name, text in rows.items()
+        )
+        return f"<table>{cells}</table>"
+
+
+def compress(
+    x: ArrayLike,
+    fmt: Spec | str,
+    *,
+    rounding: Descriptor | str | None = None,
+    policy: Policy | str | None = None,
+    key: Key | int | None = None,
+    axis: int = -1,
+    amax: float | None = None,
+    backend: str | None = None,
+) -> Quantized:
+    """Quantize `x` as `quantize` does, and store it: packed codes, scales and the format.
+
+    Arguments and errors are those of `quantize`; pseudo rounding is refused. Elements of blocks
+    whose scale is NaN are stored as code 0. With a preset: ValueError naming the first element
+    that the stored form would not give back as `quantize` gives it (an infinite value, a -0 of
+    integers, or the last bit under an outer scale).
+    """
+    spec = as_spec(fmt)
+    array, _ = arguments.as_array(x)
+    source = dtypes.container_of(array.dtype)
+    name = source.name if source is not None else "float64"
+    if not isinstance(spec, BlockFormat):
+        codes = arrays.encode(
+            array, spec, rounding=rounding, policy=policy, key=key, packed=True, backend=backend
+        )
+        return Quantized(spec, array.shape, codes, dtype=name)
+    if spec.block != "tensor" and array.ndim:
+        axis = axis if axis < 0 else axis - array.ndim  # from the end, so that it means the same
+    preset = block_preset(policy, spec)
+    if preset is not None:
+        imitation = Imitation(array, spec, preset, rounding, key, axis, amax, backend)
+        return _imitated(imitation, array.shape, axis, name)
+    job = block_arrays.start(array, spec, rounding, key, axis, amax, backend)
+    codes = np.empty(array.shape, block_arrays.code_dtype(spec))
+    block_arrays.encode_into(job, codes)
+    return Quantized(
+        spec,
+        array.shape,
+        pack(codes, spec.element.bits),
+        block_arrays.scale_codes(job),
+        job.outer,
+        axis,
+        name,
+    )
+
+
+def _imitated(imitation: Imitation, shape: tuple[int, ...], axis: int, dtype: str) -> Quantized:
+    """What a preset stores. Errors: ValueError where it would not read back the same."""
+    fmt = imitation.fmt
+    codes, scales = imitation.codes_and_scales(block_arrays.code_dtype(fmt))
+    packed = pack(codes, fmt.element.bits)
+    stored = Quantized(fmt, shape, packed, scales, imitation.outer, axis, dtype)
+    values = np.empty(shape, np.float32)
+    imitation.quantize_into(values)
+    back = stored.dequantize(np.float32)
+    differs = np.flatnonzero(values.view(np.uint32) != back.view(np.uint32))
+    if differs.size:
+        first = int(differs[0])
+        at = tuple(int(i) for i in np.unravel_index(first, shape))
+        raise ValueError(
+            f"policy {imitation.preset.name!r} gives {values.flat[first]} at {at}, which {fmt} "
+            f"would store as {back.flat[first]}; use quantize, or no preset"
+        )
+    return stored
