@@ -9,6 +9,7 @@ export HYPOTHESIS_PROFILE
 
 BIN := .venv/bin
 READY := .venv/.ready
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-dev.txt
 
 .PHONY: help demo test nightly lint types bench wheel clean
 
@@ -42,10 +43,12 @@ clean: ## remove .venv and everything built or cached
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv made by hand is kept and brought up to date; one that cannot run pip is made anew.
+# torch goes first and alone, so that pip takes the CPU build wherever an index has one.
 $(READY): pyproject.toml constraints-dev.txt
 	@command -v $(PYTHON) >/dev/null || { echo "fpemu needs Python 3.11 or newer, and there is no $(PYTHON): try make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit("fpemu needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" % v)'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "Setting up .venv (a minute or two the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e '.[all,test,dev]'
+	@$(PIP_INSTALL) torch
+	@$(PIP_INSTALL) -e '.[all,test,oracles,dev]'
 	@touch $(READY)

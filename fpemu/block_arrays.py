@@ -41,6 +41,7 @@ class Layout(NamedTuple):
     tile: tuple[int, int]
     grid: tuple[int, ...]
     shared: bool = False  # one scale a row, for all batches: blocks are not tiles
+    along: int = -1  # the axis of `grid3` that follows blocks
 
     @property
     def grid3(self) -> tuple[int, int, int]:
@@ -70,7 +71,7 @@ def layout(shape: tuple[int, ...], fmt: BlockFormat, axis: int = -1) -> Layout:
         if at == len(full) - 1:
             return Layout((1, before, along), (1, block), (*full[:at], -(-along // block)))
         grid = (*full[:at], -(-along // block), *full[at + 1 :])
-        return Layout((before, along, after), (block, 1), grid)
+        return Layout((before, along, after), (block, 1), grid, along=1)
     if at != len(full) - 1:
         raise ValueError(f"axis must be -1 with blocks of {fmt.block}, got {axis}")
     if block == TENSOR:
@@ -173,6 +174,8 @@ def scale_codes(job: Job) -> NDArray[Any] | None:
     fmt, cut = job.fmt, job.layout
     if fmt.scale is None:
         return None
+    if not job.scales.size:  # no elements; a scale per channel or tensor is there all the same
+        return np.zeros(cut.grid, dtypes.code_dtype(fmt.scale))
     scales = np.ascontiguousarray(job.scales[0, :, 0] if cut.shared else job.scales).reshape(-1)
     codes = np.empty(scales.shape, dtypes.code_dtype(fmt.scale))
     job.backend.encode(dtypes.patterns(scales), codes, job.scaling.scale_params)
@@ -244,14 +247,16 @@ def code_dtype(fmt: BlockFormat) -> np.dtype[Any]:
     return next(np.dtype(f"u{n}") for n in (1, 2, 4) if fmt.element.bits <= 8 * n)
 
 
-def narrow(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Rounded once to `dtype`, nearest even; finite values stay finite."""
+def narrow(
+    values: NDArray[Any], dtype: np.dtype[Any], overflow: Overflow = Overflow.SAT_FINITE
+) -> NDArray[Any]:
+    """Rounded once to `dtype`, nearest even; finite values stay finite unless `overflow` is so."""
     container = dtypes.container_of(dtype)
     compute = FLOAT64 if values.dtype == np.float64 else FLOAT32
     assert container is not None
     if not compute.holds(container.format):  # a wider dtype holds what is there
         return values.astype(dtype)
-    params = lower(container.format, Rounding.NEAREST_EVEN, Policy(Overflow.SAT_FINITE), compute)
+    params = lower(container.format, Rounding.NEAREST_EVEN, Policy(overflow), compute)
     patterns = dtypes.patterns(np.ascontiguousarray(values)).reshape(-1)
     rounded = np.empty_like(patterns)
     get("numpy").round(patterns, rounded, params)
@@ -293,12 +298,12 @@ def _check_shard(key: Key | None, cut: Layout, fmt: BlockFormat) -> None:
         return
     width = cut.tile[1]
     assert key.row_stride is not None
-    if key.row_length != key.row_stride and (
-        key.row_length % width or (key.offset % key.row_stride) % width
-    ):
+    first = key.offset % key.row_stride if key.row_stride else key.offset
+    ends = key.row_length % width == 0 or first + key.row_length == key.row_stride
+    if key.row_length != key.row_stride and (first % width or not ends):
         raise ValueError(
             f"key must not cut blocks of {width} columns: its rows of {key.row_length} start at "
-            f"column {key.offset % key.row_stride}"
+            f"column {first}"
         )
 
 
@@ -370,7 +375,11 @@ def _scales_beforehand(job: Job) -> NDArray[Any]:
         if fmt.scale is None:
             found = np.where(np.isnan(found), found, 1).astype(found.dtype)
         if fmt.rule.method is ScaleMethod.POW2_M2:
-            found = _ratios_to_powers(found)
+            along = -1 if cut.shared else cut.along
+            found = _ratios_to_powers(found, along)
+            rounded = dtypes.patterns(np.ascontiguousarray(found)).reshape(-1)
+            job.backend.round(rounded, rounded, job.scaling.scale_params)
+            found = rounded.view(found.dtype).reshape(found.shape)
     return np.broadcast_to(found[None, :, None] if cut.shared else found, cut.grid3)
 
 
@@ -399,12 +408,12 @@ def blocks_as_rows(w: NDArray[Any], tile: tuple[int, int]) -> NDArray[Any]:
     return padded.reshape(rows, height, columns, width).swapaxes(1, 2).reshape(rows * columns, -1)
 
 
-def _ratios_to_powers(scales: NDArray[Any]) -> NDArray[Any]:
-    """s_max / 2**ceil(log2(s_max / s)) along the last axis; zero and NaN scales stay."""
+def _ratios_to_powers(scales: NDArray[Any], axis: int) -> NDArray[Any]:
+    """s_max / 2**ceil(log2(s_max / s)) along an axis; zero and NaN scales stay."""
     finite = np.where(np.isnan(scales), 0, scales)
-    largest = finite.max(axis=-1, keepdims=True)
-    with np.errstate(all="ignore"):
-        significand, exponent = np.frexp(largest / scales)
-        exponent -= significand == 0.5
-        powers = np.ldexp(largest, -exponent)
-    return np.where((scales > 0) & np.isfinite(scales), powers, scales)
+    largest = finite.max(axis=axis, keepdims=True, initial=0)
+    top, high = np.frexp(largest)
+    significand, exponent = np.frexp(finite)
+    # The quotient itself could overflow.
+    powers = np.ldexp(largest, exponent - high - (top > significand))
+    return np.where(finite > 0, powers, scales)

@@ -22,7 +22,8 @@ from fpemu.flushing import refuse_flushing
 from fpemu.formats import Format
 from fpemu.keys import Key
 from fpemu.lowering import FLOAT32
-from fpemu.rounding import Descriptor, Rounding
+from fpemu.policy import Overflow
+from fpemu.rounding import Descriptor
 from fpemu.scales import ScaleMethod
 from fpemu.tiles import Piece, pieces
 
@@ -91,7 +92,9 @@ class Imitation:
         result = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
         places = result.reshape(self.layout.shape)
         for piece, _, values, _ in self.parts():
-            places[piece.batch, piece.rows, piece.columns] = narrow(values, out.dtype)
+            places[piece.batch, piece.rows, piece.columns] = narrow(
+                values, out.dtype, Overflow.SAT_NONE
+            )
         if result is not out:
             out[...] = result
 
@@ -119,7 +122,7 @@ class Imitation:
         divisors = np.where(scales == np.float32(2.0**-127), np.float32(least), scales)
         quotients = w / self._spread(divisors, w)
         elements = self._rounded(quotients)
-        if self.preset.half_by_addition and self.mode is not Rounding.TOWARD_ZERO:
+        if self.preset.half_by_addition:
             assert isinstance(self.fmt.element, Format)
             smallest = np.float32(self.fmt.element.smallest_positive)
             almost = np.nextafter(smallest / 2, np.float32(0))

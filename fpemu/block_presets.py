@@ -18,8 +18,8 @@ NVFP4 element        (x / t) / s             x * ((1 / t) / s)
 NVFP4 value          (q * s) * t             q * (t * s)
 NVFP4 t              of finite blocks        of all elements
 a product too large  the largest value       infinity                  infinity
-rounding             any, default nearest    nearest even              nearest (default: halves
-                     even                                              away), toward zero
+rounding             any, default nearest    nearest even              nearest away (default)
+                     even                                              or even
 just under half the  0                       0                         rounds up
 smallest element
 -0                   where the element       as here                   becomes +0; tiny
@@ -31,9 +31,9 @@ an axis hold what is there (torchao refuses them, microxcaling pads with zeros: 
 
 Sources: torchao 0.18.0 (`prototype/mx_formats`, eager, CPU, whose log2 rounds correctly at these
 places) and microxcaling 7bc4195 (`mx/mx_ops.py`, PyTorch path, float32).
-Not imitated: torchao compiled or on a GPU (there it multiplies by 1/qmax in rceil, and on newest
-devices converts by an instruction); microxcaling's custom kernels (exponents from bits), its
-arithmetic in bfloat16, float16 and float64, its `dither` rounding, other scale widths than 8 and
+Not imitated: torchao compiled or on a GPU, where rceil may multiply by 1/qmax or use an
+instruction of the device; microxcaling's custom kernels (exponents from bits), its arithmetic
+in bfloat16, float16 and float64, its roundings `floor` and `dither`, other scale widths than 8 and
 `mx_flush_fp32_subnorms`.
 """
 
@@ -134,7 +134,7 @@ PRESETS: dict[str, BlockPreset] = {
             "microxcaling 7bc4195",
             _MX,
             (ScaleMethod.FLOOR,),
-            (Rounding.NEAREST_AWAY, Rounding.NEAREST_EVEN, Rounding.TOWARD_ZERO),
+            (Rounding.NEAREST_AWAY, Rounding.NEAREST_EVEN),
             integers=True,
             logarithms=frozenset((ScaleMethod.FLOOR,)),
             nan_beyond_range=True,

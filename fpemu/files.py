@@ -162,8 +162,11 @@ def writers(
     return {target: partial(_write_safetensors, groups, entries)}
 
 
-def _made(group: Group) -> Iterator[tuple[str, Spec, Array]]:
-    """The tensors of a group. Errors: ValueError for one that is not as promised."""
+def _write_group(group: Group, write: Callable[[str, Spec, Array], None]) -> None:
+    """Make the tensors of a group and write each; none is kept while the next group is made.
+
+    Errors: ValueError for one that is not as promised.
+    """
     arrays = group.make()
     for name, spec in group.specs.items():
         array = np.asarray(arrays[name])
@@ -172,7 +175,7 @@ def _made(group: Group) -> Iterator[tuple[str, Spec, Array]]:
                 f"tensor {name!r} must keep {spec.dtype} {spec.shape}, "
                 f"got {array.dtype} {array.shape}"
             )
-        yield name, spec, array
+        write(name, spec, array)
 
 
 # ----------------------------------------------------------------------- NumPy
@@ -278,20 +281,22 @@ def _write_npy(stream: IO[bytes], array: Array, spec: Spec) -> None:
 
 
 def _write_npy_file(group: Group, stream: IO[bytes]) -> None:
-    for _, spec, array in _made(group):
-        _write_npy(stream, array, spec)
+    _write_group(group, lambda _, spec, array: _write_npy(stream, array, spec))
 
 
 def _write_npz(
     groups: Sequence[Group], recipe: Recipe, compression: Mapping[str, int], stream: IO[bytes]
 ) -> None:
     with zipfile.ZipFile(stream, "w") as archive:
+
+        def write(name: str, spec: Spec, array: Array) -> None:
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = compression.get(name, zipfile.ZIP_STORED)
+            with archive.open(entry, "w", force_zip64=True) as place:
+                _write_npy(place, array, spec)
+
         for group in groups:
-            for name, spec, array in _made(group):
-                entry = zipfile.ZipInfo(f"{name}.npy")
-                entry.compress_type = compression.get(name, zipfile.ZIP_STORED)
-                with archive.open(entry, "w", force_zip64=True) as place:
-                    _write_npy(place, array, spec)
+            _write_group(group, write)
         archive.writestr(zipfile.ZipInfo(RECIPE_MEMBER), json.dumps(recipe, indent=1))
 
 
@@ -385,10 +390,13 @@ def _write_safetensors(
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     stream.write(len(text).to_bytes(8, "little") + text)
+
+    def write(name: str, spec: Spec, array: Array) -> None:
+        stream.seek(8 + len(text) + starts[name])
+        stream.write(_bytes(array if sys.byteorder == "little" else array.byteswap()))
+
     for group in groups:
-        for name, _, array in _made(group):
-            stream.seek(8 + len(text) + starts[name])
-            stream.write(_bytes(array if sys.byteorder == "little" else array.byteswap()))
+        _write_group(group, write)
 
 
 # --------------------------------------------------------------------- checks

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -19,6 +19,9 @@ from fpemu.keys import Key
 from fpemu.packing import pack, packed_size, unpack
 from fpemu.policy import Policy
 from fpemu.rounding import Descriptor
+
+if TYPE_CHECKING:
+    from fpemu.interop import Parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +65,17 @@ class Quantized:
         if self.scales is None or self.scales.shape != grid or self.scales.dtype != dtype:
             got = "None" if self.scales is None else f"{self.scales.dtype} {self.scales.shape}"
             raise ValueError(f"scales must be {dtype} {grid} for {spec}, got {got}")
+        if (
+            spec.scale.bits < 8 * dtype.itemsize
+            and int(self.scales.max(initial=0)) >> spec.scale.bits
+        ):
+            raise ValueError(f"scales must be codes of {spec.scale}, got {self.scales.max()}")
         if (self.outer is None) != (spec.outer is None):
             raise ValueError(f"outer must {'' if spec.outer else 'not '}be given for {spec}")
+        if self.outer is not None and spec.outer is not None:
+            outer = self.outer
+            if not (0 <= outer < np.inf and Fraction(outer) in spec.outer):
+                raise ValueError(f"outer must be a value of {spec.outer} from 0 on, got {outer}")
 
     def _layout(self, spec: BlockFormat) -> block_arrays.Layout:
         return block_arrays.layout(self.shape, spec, self.axis)
@@ -99,6 +111,10 @@ class Quantized:
         """The element codes, unpacked, in the array's shape."""
         return unpack(self.codes, self.element_bits, self.size).reshape(self.shape)
 
+    def read_codes(self) -> NDArray[Any]:
+        """As `element_codes`, but a view of `codes` where elements have 8 bits."""
+        return self.codes.reshape(self.shape) if self.element_bits == 8 else self.element_codes()
+
     def scale_values(self) -> NDArray[np.float32] | None:
         """The scales as float32 (exact), without the outer scale; None without scales."""
         if self.scales is None or not isinstance(self.spec, BlockFormat):
@@ -125,14 +141,79 @@ class Quantized:
         target = dtypes.as_dtype("dtype", out.dtype if out is not None else wanted)[0]
         spec = self.spec
         if not isinstance(spec, BlockFormat):
-            return arrays.decode(self.element_codes(), spec, dtype=target, out=out, backend=backend)
-        codes = self.element_codes()
+            return arrays.decode(self.read_codes(), spec, dtype=target, out=out, backend=backend)
+        codes = self.read_codes()
         result = arguments.output("out", out, codes, target)
         engine = arguments.choose_backend(backend, self.size)
         block_arrays.dequantize_into(
             codes, self.scales, self.outer, spec, self.axis, result, engine
         )
         return result
+
+    def to_ml_dtypes(self) -> Parts:
+        """(elements, scales, outer) as arrays of ml_dtypes' dtypes, None for what there is not.
+
+        Elements have the array's shape, one an item, and scales the shape of `scales`: views
+        where elements have 8 bits, copies otherwise. Errors: ValueError for a format that
+        ml_dtypes and NumPy have no dtype for; ImportError without ml_dtypes.
+        """
+        from fpemu import interop
+
+        return interop.parts_to_ml_dtypes(self)
+
+    def to_torch(self) -> Parts:
+        """(elements, scales, outer) as torch tensors, None for what there is not.
+
+        Elements have the array's shape; FP4 elements are ``float4_e2m1fn_x2``, two an item, and
+        their last axis is half as long. Elements of 8 bits, FP4 and scales share this object's
+        memory. Errors: ValueError for a format that torch has no dtype for, and for FP4 with an
+        odd last axis; ImportError without torch.
+        """
+        from fpemu import interop
+
+        return interop.parts_to_torch(self)
+
+    @staticmethod
+    def from_ml_dtypes(
+        elements: NDArray[Any],
+        scales: NDArray[Any] | None,
+        fmt: Spec | str,
+        *,
+        outer: float | None = None,
+        axis: int = -1,
+        dtype: DTypeLike = "float32",
+    ) -> Quantized:
+        """The inverse of `to_ml_dtypes`; `fmt` says what the parts do not, the blocks.
+
+        `dtype` is what `dequantize` is to give back. Errors: TypeError for arrays of other dtypes
+        than the format's, ValueError for shapes that do not fit it.
+        """
+        from fpemu import interop
+
+        return interop.quantized_from_ml_dtypes(
+            elements, scales, fmt, outer=outer, axis=axis, dtype=dtype
+        )
+
+    @staticmethod
+    def from_torch(
+        elements: Any,
+        scales: Any,
+        fmt: Spec | str,
+        *,
+        outer: Any = None,
+        axis: int = -1,
+        dtype: Any = "float32",
+    ) -> Quantized:
+        """The inverse of `to_torch`, for tensors on any device; `fmt` says what the blocks are.
+
+        `outer` may be a tensor, and `dtype` torch's. Errors: as `from_ml_dtypes`; ImportError
+        without torch.
+        """
+        from fpemu import interop
+
+        return interop.quantized_from_torch(
+            elements, scales, fmt, outer=outer, axis=axis, dtype=dtype
+        )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write a file, .npz or .safetensors, that `load` reads without being told what it is.
@@ -203,8 +284,8 @@ def compress(
             array, spec, rounding=rounding, policy=policy, key=key, packed=True, backend=backend
         )
         return Quantized(spec, array.shape, codes, dtype=name)
-    if spec.block != "tensor" and array.ndim:
-        axis = axis if axis < 0 else axis - array.ndim  # from the end, so that it means the same
+    if spec.block != "tensor" and 0 <= axis < array.ndim:
+        axis -= array.ndim  # from the end, so that it means the same
     preset = block_preset(policy, spec)
     if preset is not None:
         imitation = Imitation(array, spec, preset, rounding, key, axis, amax, backend)

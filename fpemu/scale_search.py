@@ -100,7 +100,8 @@ class Search:
         scaling = self.scaling._replace(width=x.shape[1])
         self.engine.round_blocks(x, q, scales, self.params, scaling)  # type: ignore[arg-type]
         gap = np.abs(x.astype(np.float64) - q)
-        powers = np.square(gap) if norm == 2 else gap**norm
+        with np.errstate(over="ignore"):
+            powers = np.square(gap) if norm == 2 else gap**norm
         losses: NDArray[np.float64] = np.where(present, powers, 0).sum(axis=1)
         return losses
 

@@ -20,7 +20,6 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -58,7 +57,7 @@ class Entry(NamedTuple):
     dtype: str = "float32"
 
     def parts(self, name: str) -> dict[str, files.Spec]:
-        """The tensors of the file that hold it. Errors: ValueError for an axis that is not there."""
+        """The tensors of the file that hold it. Errors: ValueError for no such axis."""
         spec, size = self.spec, prod(self.shape)
         element = spec.element if isinstance(spec, BlockFormat) else spec
         parts = {f"{name}.codes": _stream(size, element.bits)}
@@ -327,6 +326,4 @@ def _tensor(entry: Entry, read: Callable[[str], NDArray[Any]]) -> Quantized:
             scales = unpack(scales, spec.scale.bits, prod(grid)).reshape(grid)
         if spec.outer is not None:
             outer = float(read("outer"))
-            if not 0 <= outer < np.inf or Fraction(outer) not in spec.outer:
-                raise ValueError(f"the outer scale must be a value of {spec.outer}, got {outer}")
     return Quantized(spec, entry.shape, codes, scales, outer, entry.axis, entry.dtype)

@@ -69,6 +69,7 @@ class BlockOperations(Rounder):
             place = np.empty(rounded.size, codes.dtype)
             self.encode(bits(rounded).reshape(-1), place, params)
             codes[part] = place.reshape(rounded.shape)
+            zero_bad_blocks(codes[part], scales[grid], scaling)  # code 0 may be another value
 
     def decode_blocks(
         self, codes: Patterns, out: Floats, scales: Floats, params: Params, scaling: Scaling
@@ -91,7 +92,9 @@ class BlockOperations(Rounder):
     ) -> Floats:
         """The elements of a piece, as floats; fills `scales` unless they are given."""
         if scaling.mode != ScaleMode.GIVEN:
-            self.scale_blocks(x, scales, scaling)
+            amax = np.empty(scales.shape, scales.dtype)
+            self.block_maxima(x, amax, scaling)
+            self.block_scales(amax, scales, scaling)
         quotients = divided(x, scales, scaling)
         patterns = bits(quotients)
         if key is None or stride in (None, x.shape[1]):
@@ -103,9 +106,27 @@ class BlockOperations(Rounder):
                 self.round(patterns[row], patterns[row], params, key, first + row * stride)
         return quotients
 
-    def scale_blocks(self, x: Floats, scales: Floats, scaling: Scaling) -> None:
-        """Fill `scales` from the largest magnitudes of the blocks of a piece."""
-        scales[...] = scales_of(maxima(x, scaling.height, scaling.width), scaling, self)
+    def block_maxima(self, x: Floats, amax: Floats, scaling: Scaling) -> None:
+        """max|x| of every block of a matrix; NaN where a block holds NaN."""
+        for part, grid, _ in _parts(x, scaling, 0, None):
+            amax[grid] = maxima(x[part], scaling.height, scaling.width)
+
+    def block_scales(self, amax: Floats, scales: Floats, scaling: Scaling) -> None:
+        """The scales of blocks whose largest magnitudes are `amax`, as `scales_of`."""
+        scales[...] = scales_of(amax, scaling, self)
+
+    def encode_packed(
+        self, x: Floats, stream: Patterns, scales: Floats, params: Params, scaling: Scaling
+    ) -> bool:
+        """`encode_blocks` for nearest even to a stream as `fpemu.pack` writes it, if that is
+        fast; False, and nothing done, if not."""
+        return False
+
+    def decode_packed(
+        self, stream: Patterns, out: Floats, scales: Floats, params: Params, scaling: Scaling
+    ) -> bool:
+        """`decode_blocks` from such a stream, if that is fast."""
+        return False
 
 
 def _parts(
@@ -203,32 +224,39 @@ def products(q: Floats, scales: Floats, scaling: Scaling, out: Floats) -> None:
     kind = q.dtype.type
     with np.errstate(all="ignore"):
         factors = scales if scaling.factor == 1 else scales * kind(scaling.factor)
+        largest = np.abs(factors).max(initial=0) * kind(scaling.qmax) * kind(scaling.outer)
+        fits = largest < np.finfo(q.dtype).max
+        finite = None if fits else np.isfinite(q)
         for run, factor in _runs(q, factors, scaling):
             np.multiply(run, factor, out=run)
         if scaling.has_outer:
             np.multiply(q, kind(scaling.outer), out=q)
-        largest = np.abs(factors).max(initial=0)
-        if not largest * kind(scaling.qmax) * kind(scaling.outer) < np.finfo(q.dtype).max:
-            _mend(q, scales, scaling)
+        if finite is not None:
+            _mend(q, finite, scales, scaling)
     out[...] = q
 
 
-def _mend(q: Floats, scales: Floats, scaling: Scaling) -> None:
-    """Overflow becomes the largest value, blocks under a NaN scale the positive quiet NaN."""
+def _mend(q: Floats, finite: NDArray[np.bool_], scales: Floats, scaling: Scaling) -> None:
+    """Overflow becomes the largest value, blocks under a NaN scale the positive quiet NaN.
+
+    Elements that were infinite (codes of other makers) stay so.
+    """
     largest = np.finfo(q.dtype).max
-    np.clip(q, -largest, largest, out=q)
+    np.clip(q, -largest, largest, out=q, where=finite)
     for run, scale in _runs(q, scales, scaling):
         np.copyto(run, np.nan, where=np.isnan(scale))
 
 
-def zero_bad_blocks(q: Floats, scales: Floats, scaling: Scaling) -> None:
-    """Elements of blocks under a NaN scale become +0, whose code is 0."""
+def zero_bad_blocks(q: NDArray[Any], scales: Floats, scaling: Scaling) -> None:
+    """Elements, or codes, of blocks under a NaN scale become 0."""
     if np.isnan(scales).any():
         for run, scale in _runs(q, scales, scaling):
             np.copyto(run, 0, where=np.isnan(scale))
 
 
-def _runs(x: Floats, scales: Floats, scaling: Scaling) -> Iterator[tuple[Floats, Floats]]:
+def _runs(
+    x: NDArray[Any], scales: Floats, scaling: Scaling
+) -> Iterator[tuple[NDArray[Any], Floats]]:
     """(view of x, scales that broadcast against it), together all of a 2-D piece."""
     height, width = scaling.height, scaling.width
     if height > 1:

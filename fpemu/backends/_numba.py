@@ -9,32 +9,28 @@ abort when two threads of a program call them at once. The thread count is numba
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fpemu.backends import Patterns
 from fpemu.backends import _numba_hadamard as butterflies
 from fpemu.backends import _numba_kernels as kernels
-from fpemu.backends._blocks import BlockOperations
+from fpemu.backends._numba_block_operations import NumbaBlocks
+from fpemu.backends._numba_conditions import by_addition, is_plain_nearest_even, is_symmetric
+from fpemu.backends._pool import share
 from fpemu.keys import Key
 from fpemu.lowering import FIELD_OFFSET, Mode, Params
 from fpemu.rounding import Noise
 
-_SHARE = 1 << 17  # elements a thread must have for its start to pay
 _TABLE_PAYS = 1 << 17  # elements from which a table of 2**16 entries pays
 _ONES = (1 << 64) - 1
 
 
-class NumbaBackend(BlockOperations):
+class NumbaBackend(NumbaBlocks):
     """Implements `fpemu.backends.Backend`."""
 
     name = "numba"
@@ -57,22 +53,22 @@ class NumbaBackend(BlockOperations):
             def part(begin: int, end: int) -> None:
                 run(x[begin:end], out[begin:end], record)
 
-        _share(part, x.size)
+        share(part, x.size)
 
     def encode(self, x: Patterns, out: Patterns, params: Params) -> None:
         if x.size:
             record = _record(params)
-            _share(lambda a, b: kernels.encode_any(x[a:b], out[a:b], record), x.size)
+            share(lambda a, b: kernels.encode_any(x[a:b], out[a:b], record), x.size)
 
     def decode(self, codes: Patterns, out: Patterns, params: Params) -> None:
         if not codes.size:
             return
         if params.code_bits <= 8 or (params.code_bits <= 16 and codes.size >= _TABLE_PAYS):
             table = _decoded(params, out.dtype)
-            _share(lambda a, b: kernels.look_up(codes[a:b], out[a:b], table), codes.size)
+            share(lambda a, b: kernels.look_up(codes[a:b], out[a:b], table), codes.size)
         else:
             record = _record(params)
-            _share(lambda a, b: kernels.decode_any(codes[a:b], out[a:b], record), codes.size)
+            share(lambda a, b: kernels.decode_any(codes[a:b], out[a:b], record), codes.size)
 
     def lanes(self, out: Patterns, key: Key, first: int = 0) -> None:
         fill = {
@@ -81,7 +77,7 @@ class NumbaBackend(BlockOperations):
             4: kernels.fill_lanes_32,
         }[out.itemsize]
         if out.size:
-            _share(lambda a, b: fill(out[a:b], _address(key, first + a)), out.size)
+            share(lambda a, b: fill(out[a:b], _address(key, first + a)), out.size)
 
     def add_noise(
         self,
@@ -103,7 +99,7 @@ class NumbaBackend(BlockOperations):
 
             table = gaussian_table()
         if w.size:
-            _share(
+            share(
                 lambda a, b: kernels.add_noise(
                     w[a:b], out[a:b], delta[a:b], kind, table, _address(key, first + a)
                 ),
@@ -117,14 +113,14 @@ class NumbaBackend(BlockOperations):
         strides = tuple(1 << stage for stage in range(min(size, tile).bit_length() - 1))
         scale = x.dtype.type(math.sqrt(1 / size))
         if size > tile:
-            _share(
+            share(
                 lambda a, b: butterflies.transform_rows(x[a:b], out[a:b], size, strides, scale),
                 x.size,
                 size,
             )
             return
         whole = x.size - x.size % tile
-        _share(
+        share(
             lambda a, b: butterflies.transform_tiles(x[a:b], out[a:b], strides, scale),
             whole,
             tile,
@@ -177,11 +173,11 @@ def _plan(params: Params) -> tuple[NDArray[np.uint64], Callable[..., None]]:
     record = _record(params)
     if params.random_bits:
         return record, _STOCHASTIC[params.lane_bits]
-    if _is_plain_nearest_even(params):
+    if is_plain_nearest_even(params):
         keeps_zero = params.tiny_neg == params.sign
         if keeps_zero and params.emin_field - FIELD_OFFSET == 1:
             return record, kernels.nearest_even_by_carry
-        if _by_addition(params, 23 if params.width == 16 else params.mc):
+        if by_addition(params, 23 if params.width == 16 else params.mc):
             if params.width > 16:
                 return record, kernels.nearest_even_by_addition
             if params.mc == 7 and keeps_zero:
@@ -207,44 +203,15 @@ def _decoded(params: Params, dtype: np.dtype[Any]) -> Patterns:
     return table
 
 
-def _is_plain_nearest_even(params: Params) -> bool:
-    # m = 0 has its ties decided by the exponent, which the fast kernels do not look at
-    return params.mode_pos == Mode.NEAREST_EVEN and params.m >= 1 and _is_symmetric(params)
-
-
-def _is_symmetric(params: Params) -> bool:
-    """Gradual underflow, signs that mirror each other, infinities as any other overflow."""
-    sign, nan = params.sign, params.nan
-    return (
-        params.max_pos == params.max_neg
-        and params.over_neg == (nan if params.over_pos == nan else params.over_pos | sign)
-        and (params.inf_pos, params.inf_neg) == (params.over_pos, params.over_neg)
-        and params.keep == 2 * sign - 1
-        and (params.zero_pos, params.zero_neg) == (0, params.tiny_neg)
-        and nan == params.infinity | 1 << (params.mc - 1)
-        and params.shift >= 1
-        and not (params.deep or params.flush or params.floor_bits)
-    )
-
-
 def _is_plain_stochastic(params: Params) -> bool:
     """Variant A of float32 patterns, symmetric, and no subnormal input can round away from 0."""
     return (
         params.mode_pos == Mode.STOCHASTIC_A
         and params.width == 32
-        and _is_symmetric(params)
+        and is_symmetric(params)
         and params.tiny_neg == params.sign
         and params.quantum_field - 1 > params.mc + 32
     )
-
-
-def _by_addition(params: Params, mantissa_bits: int) -> bool:
-    """Whether 2**(e + mc - m) is finite for every e that does not overflow, and the quantum so
-    far above the smallest normal that hardware flushing subnormals cannot change a result."""
-    top = params.infinity >> params.mc
-    shift = mantissa_bits - params.m
-    last = params.limit_pos >> params.mc
-    return last + shift < top and params.emin_field - FIELD_OFFSET - params.m > 2
 
 
 def _bfloat16_pairs(x: Patterns, out: Patterns, record: NDArray[np.uint64]) -> None:
@@ -262,49 +229,5 @@ def _bfloat16_pairs(x: Patterns, out: Patterns, record: NDArray[np.uint64]) -> N
             halves.view(np.uint32), out[head:end].view(np.uint32), halves, record
         )
 
-
-# -------------------------------------------------------------------- threads
-
-_pool: ThreadPoolExecutor | None = None
-_starting = threading.Lock()
-
-
-def _share(part: Callable[[int, int], None], size: int, unit: int = 64) -> None:
-    """Call ``part(begin, end)`` on parts of range(size), on this thread and the pool's.
-
-    Parts begin at multiples of `unit`; where it is large, some may be empty.
-    """
-    threads = 1 if size < 2 * _SHARE else min(numba.get_num_threads(), size // _SHARE)
-    if threads < 2:
-        part(0, size)
-        return
-    share = -(-size // threads // unit) * unit
-    edges = [*(min(share * i, size) for i in range(threads)), size]
-    others = [_workers().submit(part, a, b) for a, b in pairwise(edges[1:])]
-    try:
-        part(edges[0], edges[1])
-    finally:
-        for other in others:
-            other.result()
-
-
-def _workers() -> ThreadPoolExecutor:
-    global _pool
-    with _starting:
-        if _pool is not None:
-            return _pool
-        workers = max(numba.get_num_threads() - 1, os.cpu_count() or 1)
-        _pool = ThreadPoolExecutor(workers, thread_name_prefix="fpemu")
-    return _pool
-
-
-def _forget_pool() -> None:
-    """A forked child has none of its parent's threads."""
-    global _pool, _starting
-    _pool, _starting = None, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
 
 backend = NumbaBackend()

@@ -1,4 +1,4 @@
-"""The command `fpemu`: formats | show | explain | diff | quantize | doctor.
+"""The command `fpemu`: formats | show | explain | diff | quantize | dequantize | doctor.
 
 Results go to standard output. What the user got wrong is one line on standard error and exit
 code 2, and nothing has been written; an interrupt is exit code 130.

@@ -11,8 +11,8 @@ import typer
 
 import fpemu
 from fpemu import arrays
-from fpemu.catalog import format as as_format
-from fpemu.cli import _doctor, _quantize, _tables
+from fpemu.blocks import as_spec
+from fpemu.cli import _dequantize, _doctor, _job, _quantize, _tables
 from fpemu.cli._console import console
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -59,16 +59,15 @@ def _root(
 def formats() -> None:
     """List the named formats, with their limits and aliases."""
     out = console()
-    out.print(_tables.catalogue())
-    out.print()
-    out.print(_tables.GRAMMAR_NOTE)
+    for part in _tables.catalogue():
+        out.print(part)
 
 
 @app.command()
 def show(fmt: FormatName) -> None:
     """Show a format: limits, special codes and, up to 8 bits, every value."""
     out = console()
-    for part in _tables.card(as_format(fmt)):
+    for part in _tables.card(as_spec(fmt)):
         out.print(part)
 
 
@@ -89,7 +88,7 @@ def explain(
 
     A decimal X is read as Python reads it, as a float64; a fraction is exact.
     """
-    _quantize.require_seed(arrays.rule(fmt, rounding, policy).rounding, seed)
+    _job.require_seed(arrays.rule(fmt, rounding, policy).rounding, seed)
     story = fpemu.explain(_number(x), fmt, rounding=rounding, policy=policy, key=seed)
     console().print(str(story), soft_wrap=True)
 
@@ -121,6 +120,10 @@ def quantize(
         int | None, typer.Option(help="For random roundings; each tensor draws by its name.")
     ] = None,
     bits: Annotated[float | None, typer.Option(help="Bit width of pseudo rounding.")] = None,
+    axis: Annotated[int, typer.Option(help="The axis that blocks run along.")] = -1,
+    packed: Annotated[
+        bool, typer.Option("--packed", help="Write codes and scales; fpemu dequantize reads them.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="(default: FILE's name with FORMAT)")
     ] = None,
@@ -140,13 +143,33 @@ def quantize(
 ) -> None:
     """Round a file's float tensors, and write the same kind of file with the recipe inside.
 
-    The values stay in their dtype: float32 tensors hold the values of FORMAT as float32.
+    The values stay in their dtype: float32 tensors hold the values of FORMAT as float32. With
+    --packed they become the codes of FORMAT, and the file as small as it promises.
     """
-    job = _quantize.plan(
-        file, fmt, rounding=rounding, policy=policy, seed=seed, bits=bits, output=output,
-        include=include or [], exclude=exclude or [], plot=plot, backend=backend,
+    job = _job.plan(
+        file, fmt, rounding=rounding, policy=policy, seed=seed, bits=bits, axis=axis,
+        packed=packed, output=output, include=include or [], exclude=exclude or [], plot=plot,
+        backend=backend,
     )  # fmt: skip
     _quantize.run(job, overwrite)
+
+
+@app.command()
+def dequantize(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A file that quantize --packed wrote.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="(default: FILE's name with dequantized)")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, ... (default: that of the original)")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+    backend: Annotated[str | None, typer.Option(help="numpy or numba; same bits.")] = None,
+) -> None:
+    """Bring a packed file back to the kind of file and the dtypes that it was made from."""
+    _dequantize.run(file, output=output, dtype=dtype, overwrite=overwrite, backend=backend)
 
 
 @app.command()

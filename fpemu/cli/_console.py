@@ -6,6 +6,7 @@ import os
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 
@@ -33,3 +34,17 @@ def table(*columns: str, title: str | None = None, gap: int = 2) -> Table:
     for number, name in enumerate(columns):
         result.add_column(name, justify="right" if number else "left", overflow="fold")
     return result
+
+
+def progress() -> Progress:
+    """A bar of bytes on standard error, where that is a terminal."""
+    err = console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )

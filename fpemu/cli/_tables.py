@@ -8,37 +8,67 @@ from itertools import pairwise
 from rich.table import Table
 from rich.text import Text
 
+from fpemu import blocks, table_format
+from fpemu.blocks import BlockFormat, Spec
 from fpemu.catalog import ALIASES, CANONICAL, GRAMMAR
 from fpemu.cli._console import table
 from fpemu.formats import Format, Specials
 from fpemu.numerals import numeral
-from fpemu.values import Real, Special, real
+from fpemu.table_format import TableFormat
+from fpemu.values import Real, Special, Value, real
 
-GRAMMAR_NOTE = Text(f"Any other format is spelled {GRAMMAR}.", style="dim")
 LARGEST_SHOWN = 8  # bits
 COLUMNS = 8
 WIDTH = 8
 
 
-def catalogue() -> Table:
-    """The named formats, one a row."""
+def catalogue() -> Iterator[Text | Table]:
+    """The named formats, one a row: of single values, tables of values, blocks."""
     result = table("format", "bits", "max", "min > 0", "special", "aliases")
-    for column in result.columns[4:]:
-        column.justify = "left"
     for name, fmt in CANONICAL.items():
-        result.add_row(
-            name,
-            str(fmt.bits),
-            _short(fmt.max),
-            _short(fmt.min_positive),
-            ", ".join(_specials(fmt)) or "-",
-            ", ".join(ALIASES[name]),
-        )
+        aliases = ", ".join(ALIASES[name])
+        special = ", ".join(_specials(fmt)) or "-"
+        limits = (str(fmt.bits), _short(fmt.max), _short(fmt.min_positive))
+        result.add_row(name, *limits, special, aliases)
+    yield _left(result, 4)
+    yield Text()
+    yield Text(f"Any other format is spelled {GRAMMAR}.", "dim")
+    yield Text()
+    tables = table("table format", "bits", "max", "min > 0", "special")
+    for name, book in table_format.NAMES.items():
+        limits = (str(book.bits), _short(book.max), _short(book.min_positive))
+        tables.add_row(name, *limits, ", ".join(_specials(book)) or "-")
+    yield _left(tables, 4)
+    yield Text()
+    result = table("block format", "element", "block", "scale", "rule", "outer", "bits per element")
+    for name, block in blocks.NAMES.items():
+        outer = "-" if block.outer is None else str(block.outer)
+        what = (str(block.element), str(block.block), str(block.scale), str(block.rule), outer)
+        result.add_row(name, *what, f"{float(block.bits_per_element()):g}")
+    yield _left(result, 1)
+    yield Text()
+    yield Text(
+        f"Any other block format is spelled {blocks.GRAMMAR}, or bfp(<bits>,<length>).", "dim"
+    )
+
+
+def _left(result: Table, first: int) -> Table:
+    """A table whose columns from `first` on hold words."""
+    for column in result.columns[first:]:
+        column.justify = "left"
     return result
 
 
-def card(fmt: Format) -> Iterator[Text | Table]:
+def card(fmt: Spec) -> Iterator[Text | Table]:
     """All about one format."""
+    if isinstance(fmt, BlockFormat):
+        yield from _block_card(fmt)
+        return
+    if isinstance(fmt, TableFormat):
+        yield Text.assemble((str(fmt), "bold"), f"  {fmt.bits} bits  a table of values")
+        yield Text()
+        yield from _table_values(fmt)
+        return
     yield Text.assemble((str(fmt), "bold"), f"  {fmt.bits} bits  ", _layout(fmt))
     for part in (_limits(fmt), _special_codes(fmt)):
         yield Text()
@@ -46,6 +76,56 @@ def card(fmt: Format) -> Iterator[Text | Table]:
     if fmt.bits <= LARGEST_SHOWN:
         yield Text()
         yield from _values(fmt)
+
+
+def _block_card(fmt: BlockFormat) -> Iterator[Text | Table]:
+    """What a block format is made of, and its elements."""
+    bits = "" if isinstance(fmt.block, str) else f"  {float(fmt.bits_per_element()):g} bits"
+    yield Text.assemble((str(fmt), "bold"), f"{bits and bits + ' per element'}  {fmt.spelling}")
+    yield Text()
+    rows = [
+        ("element", f"{fmt.element}, {fmt.element.bits} bits, up to {numeral(real(fmt.qmax))}"),
+        ("block", _block(fmt)),
+        ("scale", "none" if fmt.scale is None else f"{fmt.scale}, {fmt.scale.bits} bits"),
+        ("rule", str(fmt.rule)),
+        ("outer scale", "none" if fmt.outer is None else f"{fmt.outer}, one per tensor"),
+        ("lowest code", "left unused" if fmt.symmetric else "used"),
+    ]
+    result = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    for name, text in rows[: 5 + fmt.symmetric]:
+        result.add_row(Text(name, "dim"), text)
+    yield result
+    yield Text()
+    yield Text("The elements:", "dim")
+    yield Text()
+    yield from card(fmt.element)
+
+
+def _block(fmt: BlockFormat) -> str:
+    match fmt.block:
+        case int(length):
+            return f"runs of {length} along an axis"
+        case (rows, columns):
+            return f"tiles of {rows} by {columns} of the last two axes"
+    return f"one scale per {fmt.block}"
+
+
+def _table_values(fmt: TableFormat) -> Iterator[Text | Table]:
+    columns = min(COLUMNS, len(fmt.table))
+    result = table("code", *(f"+{column}" for column in range(columns)), gap=1)
+    for start in range(0, len(fmt.table), columns):
+        row = (_entry(value) for value in fmt.table[start : start + columns])
+        result.add_row(f"0x{start:0{-(-fmt.bits // 4)}x}", *row)
+    yield result
+    exact = (real(value) for value in fmt.finite)
+    if any(_short(value) != numeral(value) for value in exact):
+        yield Text(f"Values of more than {WIDTH} characters are rounded.", "dim")
+
+
+def _entry(value: Value | None) -> str:
+    if value is None:
+        return "-"
+    return _short(value if isinstance(value, Special) else real(value))
 
 
 def _layout(fmt: Format) -> str:
@@ -94,7 +174,7 @@ def _finite_values(fmt: Format) -> int:
     return 2 * magnitudes - zero if fmt.signed else magnitudes
 
 
-def _specials(fmt: Format) -> list[str]:
+def _specials(fmt: Format | TableFormat) -> list[str]:
     found = ["inf"] if fmt.has_inf else []
     if fmt.has_nan:
         found.append("nan")

@@ -7,6 +7,7 @@
     def test(data, fmt):
         x = data.draw(fst.arrays(fmt, "float32"))
 
+`block_formats`, `scale_rules` and `blocks` are the same for block formats.
 Values are drawn relative to a format: codes, midpoints and their neighbours, the overflow and
 underflow edges, powers of two, special patterns and raw bits. ``st.from_type(Format)`` works
 where hypothesis finds fpemu installed (or after importing `fpemu.testing.hypothesis_entry`).
@@ -205,3 +206,9 @@ def keys(draw: st.DrawFn) -> Key:
         return key
     length = draw(st.integers(1, 9) | st.integers(1, _WORD))
     return Key(key.seed, key.stream, key.offset, length, draw(word))
+
+
+# At the end, because they build on what is above.
+from fpemu.testing._block_strategies import block_formats as block_formats  # noqa: E402
+from fpemu.testing._block_strategies import blocks as blocks  # noqa: E402
+from fpemu.testing._block_strategies import scale_rules as scale_rules  # noqa: E402

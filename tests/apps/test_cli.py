@@ -15,9 +15,9 @@ import pytest
 import safetensors.numpy
 
 import fpemu
-from fpemu import backends, cli, files
+from fpemu import backends, blocks, cli, files, table_format
 from fpemu.catalog import ALIASES, CANONICAL
-from fpemu.cli import _doctor, _quantize
+from fpemu.cli import _doctor, _work
 from fpemu.keys import Key
 from fpemu.rounding import Rounding
 
@@ -108,14 +108,21 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def test_formats_lists_every_name_and_alias(ok: Run) -> None:
-    words = ok("formats").replace(",", " ").split()
+    out = ok("formats")
+    assert max(map(len, out.splitlines())) <= 80
+    words = out.replace(",", " ").split()
     for name, aliases in ALIASES.items():
         assert {name, *aliases} <= set(words)
+    assert {*blocks.NAMES, *table_format.NAMES} <= set(words)
 
 
 @pytest.mark.parametrize(
-    "fmt", [*CANONICAL, "e16m40", "e2m0", "e0m3finite", "ue4m2", "e4m3flush", "binary8p3ue", "e5m9"]
-)
+    "fmt",
+    [
+        *(name for name in CANONICAL if name != "mxint8"),  # which is the block format
+        "e16m40", "e2m0", "e0m3finite", "ue4m2", "e4m3flush", "binary8p3ue", "e5m9",
+    ],
+)  # fmt: skip
 def test_show_fits_and_has_the_limits(fmt: str, ok: Run) -> None:
     out = ok("show", fmt)
     assert max(map(len, out.splitlines())) <= 80
@@ -133,6 +140,33 @@ def test_show_gives_the_codes(ok: Run) -> None:
     assert [line.split() for line in out if line.startswith("0x")] == [
         ["0x0", "0", "0.5"], ["0x2", "1", "1.5"], ["0x4", "2", "3"], ["0x6", "4", "6"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fmt", [*blocks.NAMES, "e2m1[16x16,ue5m3]", "nf4[64,fp32]", "bfp(9,7)",
+                                 "e4m3fn[channel,fp32]", "e2m1[tensor,none]"])  # fmt: skip
+def test_show_of_a_block_format_has_its_parts_and_its_elements(fmt: str, ok: Run) -> None:
+    out = ok("show", fmt)
+    assert max(map(len, out.splitlines())) <= 80
+    chosen = blocks.as_spec(fmt)
+    assert isinstance(chosen, blocks.BlockFormat)
+    assert out.startswith(str(chosen))
+    assert chosen.spelling in out
+    if not isinstance(chosen.block, str):
+        assert f"{float(chosen.bits_per_element()):g} bits per element" in out
+    words = out.replace(",", " ").split()
+    assert {str(chosen.element), str(chosen.rule), str(chosen.scale).lower()} <= set(words)
+    element = "\n".join(ok("show", str(chosen.element)).splitlines()[-3:])
+    assert str(chosen.element) == "mxint8" or element in out
+
+
+@pytest.mark.parametrize("fmt", table_format.NAMES)
+def test_show_of_a_table_has_its_values(fmt: str, ok: Run) -> None:
+    out = ok("show", fmt)
+    assert max(map(len, out.splitlines())) <= 80
+    book = table_format.NAMES[fmt]
+    assert out.startswith(f"{fmt}  {book.bits} bits")
+    short = [text for value in book.values() if len(text := f"{float(value):g}") <= 4]
+    assert set(short) <= set(out.split())
 
 
 def test_finite_value_counts_are_right() -> None:
@@ -242,7 +276,7 @@ def test_the_table_has_the_reports_figures(model: Path, ok: Run) -> None:
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     report = fpemu.report(WEIGHTS["half"], "e4m3fn")
     assert rows["half"] == [
-        "half", "7", "float16", f"{report.sqnr_db:.2f}", f"{report.max_relative_error:.2g}",
+        "half", "7", "float16", "8", f"{report.sqnr_db:.2f}", f"{report.max_relative_error:.2g}",
         f"{report.saturated:,}", f"{report.underflowed:,}",
     ]  # fmt: skip
     assert rows["layers.0.weight"][1:3] == ["30x10", "float32"]
@@ -251,7 +285,7 @@ def test_the_table_has_the_reports_figures(model: Path, ok: Run) -> None:
     floats = [x.astype("f8").reshape(-1) for x in WEIGHTS.values() if x.dtype.kind != "i"]
     total = fpemu.report(np.concatenate(floats), "e4m3fn")
     assert rows["total"] == [
-        "total", f"{total.count:,}", f"{total.sqnr_db:.2f}", f"{total.max_relative_error:.2g}",
+        "total", f"{total.count:,}", "8", f"{total.sqnr_db:.2f}", f"{total.max_relative_error:.2g}",
         f"{total.saturated:,}", f"{total.underflowed:,}",
     ]  # fmt: skip
 
@@ -491,7 +525,7 @@ def test_an_interrupt_leaves_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_quantize, "error", interrupted)
+    monkeypatch.setattr(_work, "error", interrupted)
     before = contents(mess)
     assert cli.run(["quantize", "model.safetensors", "-f", "e2m1"]) == 130
     assert contents(mess) == before

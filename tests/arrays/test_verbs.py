@@ -7,8 +7,6 @@ from fractions import Fraction
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import fpemu
 from fpemu import reference
@@ -149,52 +147,6 @@ def test_other_libraries_arrays_come_in_through_dlpack():
 
     x = np.linspace(-3, 3, 5, dtype=np.float32)
     assert np.array_equal(fpemu.quantize(Tensor(x), "e2m1"), fpemu.quantize(x, "e2m1"))
-
-
-@given(st.integers(1, 64), st.data())
-def test_packing_round_trip(bits, data):
-    codes = data.draw(st.lists(st.integers(0, 2**bits - 1), max_size=70))
-    width = next(n for n in (8, 16, 32, 64) if bits <= n)
-    array = np.array(codes, f"u{width // 8}")
-    packed = fpemu.pack(array, bits)
-    stream = sum(code << (i * bits) for i, code in enumerate(codes))
-    assert packed.tobytes() == stream.to_bytes((len(codes) * bits + 7) // 8, "little")
-    back = fpemu.unpack(packed, bits, len(codes))
-    assert back.dtype == array.dtype
-    assert np.array_equal(back, array)
-
-
-def test_packing_long_streams():
-    for bits in (1, 3, 4, 6, 8, 11, 16, 33):
-        codes = np.random.default_rng(bits).integers(0, 2**bits, 200_001, dtype=np.uint64)
-        packed = fpemu.pack(codes, bits)
-        assert packed.size == (200_001 * bits + 7) // 8
-        assert np.array_equal(fpemu.unpack(packed, bits, codes.size), codes)
-
-
-def test_packing_refuses():
-    packed = fpemu.pack([1, 2, 3], 4)
-    for kind, words, call in (
-        (
-            ValueError,
-            r"codes must fit 4 bits, got 16 at index \(1,\)",
-            lambda: fpemu.pack([1, 16], 4),
-        ),
-        (ValueError, "codes must fit", lambda: fpemu.pack([-1], 4)),
-        (TypeError, "codes must be integers", lambda: fpemu.pack([1.0], 4)),
-        (ValueError, "bits must be in 1..64", lambda: fpemu.pack([1], 0)),
-        (
-            ValueError,
-            "packed must have 2 bytes for 4 codes|packed must have",
-            lambda: fpemu.unpack(packed, 4, 5),
-        ),
-        (ValueError, "packed must have", lambda: fpemu.unpack(packed[:1], 4, 3)),
-        (ValueError, "stray bits", lambda: fpemu.unpack(packed | 0xF0, 4, 3)),
-        (TypeError, "packed must be uint8", lambda: fpemu.unpack(packed.astype(int), 4, 3)),
-        (TypeError, "count must be an int", lambda: fpemu.unpack(packed, 4, 3.0)),
-    ):
-        with pytest.raises(kind, match=words):
-            call()
 
 
 def test_encode_packed_is_pack_of_encode(backend):

@@ -1,0 +1,297 @@
+"""Block formats on the numba backend: kernels where they are right, passes elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpemu.backends import Patterns
+from fpemu.backends import _numba_block_plans as plans
+from fpemu.backends import _numba_blocks as kernels
+from fpemu.backends._blocks import BlockOperations, Floats, bits
+from fpemu.backends._numba_block_plans import Plan
+from fpemu.backends._pool import share
+from fpemu.block_lowering import ScaleMode, Scaling
+from fpemu.keys import Key
+from fpemu.lowering import Params
+
+Part = tuple[slice, slice]
+
+
+class NumbaBlocks(BlockOperations):
+    """`fpemu.backends._blocks.BlockOperations`, compiled for rounding to nearest even."""
+
+    def round_blocks(
+        self,
+        x: Floats,
+        out: Floats,
+        scales: Floats,
+        params: Params,
+        scaling: Scaling,
+        key: Key | None = None,
+        first: int = 0,
+        stride: int | None = None,
+    ) -> None:
+        if not x.size:
+            return
+        scaling = self._scaled(x, scales, scaling)
+        plan = plans.rounding(params, scaling, codes=False) if _is_plain(x, out) else None
+        if plan is None:
+            super().round_blocks(x, out, scales, params, scaling, key, first, stride)
+            return
+        shape = _Shape.of(x, scaling)
+        x, out, grid = shape.laid(x), shape.laid(out), shape.laid_grid(scales)
+        for part, blocks in _quantize(plan, shape, bits(x), bits(out), bits(grid)):
+            super().round_blocks(x[part], out[part], grid[blocks], params, scaling)
+        _put(grid, scales, scaling)
+
+    def encode_blocks(
+        self,
+        x: Floats,
+        codes: Patterns,
+        scales: Floats,
+        params: Params,
+        scaling: Scaling,
+        key: Key | None = None,
+        first: int = 0,
+        stride: int | None = None,
+    ) -> None:
+        if not x.size:
+            return
+        scaling = self._scaled(x, scales, scaling)
+        plan = plans.rounding(params, scaling, codes=True) if _is_plain(x, codes) else None
+        if plan is None:
+            super().encode_blocks(x, codes, scales, params, scaling, key, first, stride)
+            return
+        shape = _Shape.of(x, scaling)
+        x, codes, grid = shape.laid(x), shape.laid(codes), shape.laid_grid(scales)
+        for part, blocks in _quantize(plan, shape, bits(x), codes, bits(grid)):
+            super().encode_blocks(x[part], codes[part], grid[blocks], params, scaling)
+        _put(grid, scales, scaling)
+
+    def decode_blocks(
+        self, codes: Patterns, out: Floats, scales: Floats, params: Params, scaling: Scaling
+    ) -> None:
+        if not out.size:
+            return
+        plan = plans.decoding(params, scaling) if _is_plain(codes, out) else None
+        if plan is None:
+            super().decode_blocks(codes, out, scales, params, scaling)
+            return
+        shape = _Shape.of(out, scaling)
+        codes, out, grid = shape.laid(codes), shape.laid(out), shape.laid_grid(scales)
+        for part, blocks in _dequantize(plan, shape, codes, bits(out), bits(grid)):
+            super().decode_blocks(codes[part], out[part], grid[blocks], params, scaling)
+
+    def encode_packed(
+        self, x: Floats, stream: Patterns, scales: Floats, params: Params, scaling: Scaling
+    ) -> bool:
+        shape = _Shape.of(x, scaling)
+        if not (shape.holds_pairs and params.code_bits == 4 and _is_plain(x, stream)):
+            return False
+        if scaling.mode == ScaleMode.ABSMAX or plans.rounding(params, scaling, codes=True) is None:
+            scaling = self._scaled(x, scales, scaling)
+        plan = plans.rounding(params, scaling, codes=True)
+        if plan is None:
+            return False
+        x, grid = shape.laid(x), shape.laid_grid(scales)
+        for part, blocks in _quantize(plan, shape, bits(x), stream[None], bits(grid), kernels.PACKED):
+            codes = np.empty(x[part].shape, np.uint8)
+            super().encode_blocks(x[part], codes, grid[blocks], params, scaling)
+            stream[_bytes(part)] = codes[0, ::2] | codes[0, 1::2] << 4
+        _put(grid, scales, scaling)
+        return True
+
+    def decode_packed(
+        self, stream: Patterns, out: Floats, scales: Floats, params: Params, scaling: Scaling
+    ) -> bool:
+        shape, plan = _Shape.of(out, scaling), plans.decoding(params, scaling)
+        if plan is None or not (shape.holds_pairs and params.code_bits == 4):
+            return False
+        if not _is_plain(stream, out):
+            return False
+        out, grid = shape.laid(out), shape.laid_grid(scales)
+        for part, blocks in _dequantize(plan, shape, stream[None], bits(out), bits(grid), kernels.PACKED):
+            pairs = stream[_bytes(part)]
+            codes = np.stack((pairs & 15, pairs >> 4), axis=-1).reshape(1, -1)
+            super().decode_blocks(codes, out[part], grid[blocks], params, scaling)
+        return True
+
+    def block_maxima(self, x: Floats, amax: Floats, scaling: Scaling) -> None:
+        if not x.size:
+            return
+        shape = _Shape.of(x, scaling)
+        patterns = bits(shape.laid(np.ascontiguousarray(x)))
+        grid = shape.laid_grid(amax)
+        found = bits(grid)
+        record = np.array([(1 << 8 * x.itemsize - 1) - 1], np.uint64)
+
+        def part(elements: Part, blocks: Part, _: Part) -> None:
+            kernels.maxima(
+                patterns[elements], found[blocks], record, shape.height, shape.width,
+                shape.section, shape.vectors,
+            )  # fmt: skip
+
+        shape.share(part)
+        if grid.base is not amax and not np.may_share_memory(grid, amax):
+            amax[...] = grid.reshape(amax.shape)
+
+    def block_scales(self, amax: Floats, scales: Floats, scaling: Scaling) -> None:
+        records = plans.scales_by_ratio(scaling) if _is_plain(amax, scales) else None
+        if records is None or not amax.size:
+            super().block_scales(amax, scales, scaling)
+        else:
+            kernels.ratio_scales(bits(amax).reshape(-1), bits(scales).reshape(-1), *records)
+
+    def _scaled(self, x: Floats, scales: Floats, scaling: Scaling) -> Scaling:
+        """Fill `scales` where the kernels do not derive them on the way."""
+        powers = ScaleMode.GIVEN < scaling.mode < ScaleMode.ABSMAX
+        if scaling.mode == ScaleMode.GIVEN or (powers and not scaling.has_outer):
+            return scaling
+        amax = np.empty(scales.shape, scales.dtype)
+        self.block_maxima(x, amax, scaling)
+        self.block_scales(amax, scales, scaling)
+        return scaling._replace(mode=int(ScaleMode.GIVEN))
+
+
+def _is_plain(*arrays: NDArray[Any]) -> bool:
+    return all(array.flags.c_contiguous and array.flags.aligned for array in arrays)
+
+
+def _bytes(part: Part) -> slice:
+    return slice(part[1].start // 2, part[1].stop // 2)
+
+
+def _put(grid: Floats, scales: Floats, scaling: Scaling) -> None:
+    """Scales that were derived in a copy."""
+    if scaling.mode != ScaleMode.GIVEN and not np.may_share_memory(grid, scales):
+        scales[...] = grid.reshape(scales.shape)
+
+
+# ------------------------------------------------------------------- geometry
+
+
+class _Shape(NamedTuple):
+    """How a matrix is cut: blocks, sections, and one long row where blocks allow."""
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+    section: int
+    vectors: tuple[int, ...]
+
+    @staticmethod
+    def of(x: Floats, scaling: Scaling) -> _Shape:
+        rows, columns = x.shape
+        height, width = scaling.height, scaling.width
+        if height == 1 and columns % width == 0:
+            rows, columns = 1, rows * columns
+        section = max(min(kernels.SECTION // height // width, kernels.RUNS), 1) * width
+        each = -(-width * x.itemsize // kernels.VECTOR)
+        vectors = {1: kernels.ONE, 2: kernels.TWO}.get(each, kernels.MANY)
+        vectors = kernels.SINGLE if width == 1 else vectors
+        return _Shape(rows, columns, height, width, section, vectors)
+
+    @property
+    def holds_pairs(self) -> bool:
+        """Whether two codes can go to one byte."""
+        return self.rows == 1 and self.columns > 0 and not (self.columns % 2 or self.section % 2)
+
+    def laid(self, x: Any) -> Any:
+        return x.reshape(self.rows, self.columns)
+
+    def laid_grid(self, scales: Floats) -> Floats:
+        """The scales, or a plain copy where they are a view of fewer numbers."""
+        if not (scales.flags.c_contiguous and scales.flags.writeable):
+            scales = np.array(scales, order="C")
+        return scales.reshape(-(-self.rows // self.height), -(-self.columns // self.width))
+
+    def share(self, work: Callable[[Part, Part, Part], None]) -> None:
+        """Call `work` with (elements, blocks, sections) on several threads."""
+        everything = slice(None)
+
+        def columns(begin: int, end: int) -> None:
+            if begin < end:
+                blocks = slice(begin // self.width, -(-end // self.width))
+                sections = slice(begin // self.section, -(-end // self.section))
+                work(
+                    (everything, slice(begin, end)), (everything, blocks), (everything, sections)
+                )  # fmt: skip
+
+        def bands(begin: int, end: int) -> None:
+            if begin < end:
+                first, last = begin // self.columns, end // self.columns
+                blocks = slice(first // self.height, -(-last // self.height))
+                work((slice(first, last), everything), (blocks, everything), (blocks, everything))
+
+        if self.rows == 1:
+            share(columns, self.columns, self.section)
+        else:
+            share(bands, self.rows * self.columns, self.height * self.columns)
+
+    def marks(self) -> NDArray[np.uint8]:
+        bands, sections = -(-self.rows // self.height), -(-self.columns // self.section)
+        return np.zeros((bands, sections), np.uint8)
+
+    def marked(self, odd: NDArray[np.uint8]) -> Iterator[tuple[Part, Part]]:
+        """(elements, blocks) of runs of marked sections in one row of blocks."""
+        for band in np.flatnonzero(odd.any(axis=1)):
+            rows = slice(band * self.height, min((band + 1) * self.height, self.rows))
+            flags = odd[band].astype(np.int8)
+            edges = np.flatnonzero(np.diff(flags, prepend=0, append=0)) * self.section
+            for begin, end in edges.reshape(-1, 2):
+                stop = min(end, self.columns)
+                blocks = slice(begin // self.width, -(-stop // self.width))
+                yield (rows, slice(begin, stop)), (slice(band, band + 1), blocks)
+
+
+def _quantize(
+    plan: Plan,
+    shape: _Shape,
+    x: Patterns,
+    out: Patterns,
+    scales: Patterns,
+    packing: tuple[int, ...] = kernels.APART,
+) -> Iterator[tuple[Part, Part]]:
+    """Round; what is left to do."""
+    odd, packed = shape.marks(), packing == kernels.PACKED
+
+    def part(elements: Part, blocks: Part, sections: Part) -> None:
+        kernels.blocks(
+            x[elements], out[_byte_columns(elements) if packed else elements], scales[blocks],
+            odd[sections], plan.elements, plan.scaling, shape.height, shape.width, shape.section,
+            plan.kind, plan.result, shape.vectors, plan.origin, packing,
+        )  # fmt: skip
+
+    shape.share(part)
+    return shape.marked(odd)
+
+
+def _dequantize(
+    plan: Plan,
+    shape: _Shape,
+    codes: Patterns,
+    out: Patterns,
+    scales: Patterns,
+    packing: tuple[int, ...] = kernels.APART,
+) -> Iterator[tuple[Part, Part]]:
+    """Decode and multiply; what is left to do."""
+    odd, packed = shape.marks(), packing == kernels.PACKED
+
+    def part(elements: Part, blocks: Part, sections: Part) -> None:
+        kernels.values(
+            codes[_byte_columns(elements) if packed else elements], out[elements],
+            scales[blocks], odd[sections], plan.elements, plan.scaling, shape.height, shape.width,
+            shape.section, plan.kind, shape.vectors, packing,
+        )  # fmt: skip
+
+    shape.share(part)
+    return shape.marked(odd)
+
+
+def _byte_columns(elements: Part) -> Part:
+    return elements[0], _bytes(elements)
