@@ -16,10 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fpemu_cuda import _device
 from fpemu_cuda._native import backend as native_backend
 
-import fpemu
 from fpemu import backends
 from fpemu.catalog import CANONICAL
 from fpemu.dtypes import code_dtype
@@ -27,6 +25,7 @@ from fpemu.keys import Key
 from fpemu.lowering import CONTAINERS, Container, lower
 from fpemu.policy import Overflow, parse_policy
 from fpemu.rounding import Rounding, parse_rounding
+from fpemu_cuda import _device
 
 MODES = (*Rounding, "stochastic", "stochastic:8", "stochastic:16", "stochastic:16:B",
          "stochastic:3:C", "stochastic:equal")  # fmt: skip
@@ -83,7 +82,9 @@ def results(size: int) -> Iterator[tuple[str, int, int, int]]:
                             device_wrong += int((there[skip:] != here[skip:]).sum())
                             compared += size - skip
                     plain.round(x[:FEW], few, params, KEYS[-1] if params.random_bits else None, 0)
-                    native.round(x[:FEW], here[:FEW], params, KEYS[-1] if params.random_bits else None, 0)
+                    native.round(
+                        x[:FEW], here[:FEW], params, KEYS[-1] if params.random_bits else None, 0
+                    )
                     host_wrong += int((few != here[:FEW]).sum())
             params = lower(fmt, Rounding.NEAREST_EVEN, parse_policy(None, fmt)[1], container)
             native.round(x, here, params)
@@ -91,10 +92,14 @@ def results(size: int) -> Iterator[tuple[str, int, int, int]]:
             native.encode(here, codes, params)
             made = torch.empty(size, dtype=TORCH[codes.itemsize], device="cuda")
             members = on_device(here)
-            _device.encode_at(members.data_ptr(), made.data_ptr(), size, codes.itemsize, params, stream)
+            _device.encode_at(
+                members.data_ptr(), made.data_ptr(), size, codes.itemsize, params, stream
+            )
             device_wrong += int((made.cpu().numpy().view(codes.dtype) != codes).sum())
             back = torch.empty_like(given)
-            _device.decode_at(made.data_ptr(), back.data_ptr(), size, codes.itemsize, params, stream)
+            _device.decode_at(
+                made.data_ptr(), back.data_ptr(), size, codes.itemsize, params, stream
+            )
             native.decode(codes, here, params)
             device_wrong += int((back.cpu().numpy().view(x.dtype) != here).sum())
             compared += 2 * size

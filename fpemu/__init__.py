@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fpemu import backends as backends
     from fpemu import distances as distances
+    from fpemu import interop as interop
+    from fpemu import layouts as layouts
     from fpemu import metrics as metrics
     from fpemu import qsnr as qsnr
+    from fpemu import storage as storage
     from fpemu import transforms as transforms
     from fpemu.arrays import decode as decode
     from fpemu.arrays import encode as encode
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from fpemu.rounding import Rounding as Rounding
     from fpemu.rounding import Stochastic as Stochastic
     from fpemu.scales import ScaleRule as ScaleRule
+    from fpemu.storage import load as load
+    from fpemu.storage import save as save
     from fpemu.table_format import TableFormat as TableFormat
     from fpemu.transforms import hadamard as hadamard
     from fpemu.transforms import inverse_randomised_hadamard as inverse_randomised_hadamard
@@ -71,13 +76,24 @@ _HOME = {
     "format": "catalog",
     "hadamard": "transforms",
     "inverse_randomised_hadamard": "transforms",
+    "load": "storage",
     "pack": "packing",
     "quantize": "arrays",
     "randomised_hadamard": "transforms",
     "report": "metrics",
+    "save": "storage",
     "unpack": "packing",
 }
-_MODULES = ("backends", "distances", "metrics", "qsnr", "transforms")
+_MODULES = (
+    "backends",
+    "distances",
+    "interop",
+    "layouts",
+    "metrics",
+    "qsnr",
+    "storage",
+    "transforms",
+)
 
 __all__ = [*_HOME, *_MODULES]
 

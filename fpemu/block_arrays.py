@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -16,13 +17,14 @@ from numpy.typing import NDArray
 
 from fpemu import arguments, dtypes
 from fpemu.backends import Backend, get
-from fpemu.backends._blocks import BlockOperations, maxima, scales_of
+from fpemu.backends._blocks import BlockOperations
 from fpemu.block_lowering import ScaleMode, Scaling, lower_elements, lower_scaling
 from fpemu.blocks import CHANNEL, TENSOR, BlockFormat
 from fpemu.flushing import refuse_flushing
 from fpemu.formats import Format
 from fpemu.keys import Key
-from fpemu.lowering import FLOAT32, FLOAT64, Container, lower
+from fpemu.lowering import FLOAT32, FLOAT64, Container, Params, lower
+from fpemu.packing import pack, packed_size, unpack
 from fpemu.policy import Overflow, Policy
 from fpemu.rounding import Descriptor, PseudoNoise, Rounding, Stochastic, parse_rounding
 from fpemu.scale_search import Search
@@ -131,16 +133,22 @@ def start(
     scaling = lower_scaling(fmt, cut.tile, compute)
     if amax is not None and fmt.outer is None:
         raise ValueError(f"amax must be None for {fmt}, which has no outer scale")
+    found = None
     if fmt.outer is not None:
-        largest = _largest(data, cut, compute) if amax is None else given_amax(amax)
+        if amax is None:
+            found = _maxima(data, cut, compute, engine)
+        largest = _largest(found) if found is not None else given_amax(amax)
         scaling = scaling._replace(has_outer=1, outer=_outer(fmt, largest, compute, engine))
     params, elements = _elements(fmt, mode, compute, engine)
-    scales = np.empty(cut.grid3, f"f{compute.bits // 8}")
+    scales = np.empty(cut.grid3, f"f{compute.bits // 8}") if found is None else found
     job = Job(data, fmt, cut, compute, drawn, elements, engine, params, scaling, scales)
-    if not cut.shared and scaling.mode != ScaleMode.GIVEN:
-        return job
     given = scaling._replace(mode=int(ScaleMode.GIVEN))
-    return replace(job, scaling=given, scales=_scales_beforehand(job))
+    if cut.shared or scaling.mode == ScaleMode.GIVEN:
+        return replace(job, scaling=given, scales=_scales_beforehand(job, found))
+    if found is None:
+        return job
+    engine.block_scales(found, found, scaling)
+    return replace(job, scaling=given)
 
 
 def round_into(job: Job, out: NDArray[Any]) -> None:
@@ -153,7 +161,8 @@ def round_into(job: Job, out: NDArray[Any]) -> None:
         grid = job.scales[piece.blocks(job.layout.tile)]
         job.engine.round_blocks(w, values, grid, job.params, job.scaling, job.key, first, columns)
         if not direct:
-            places[piece.batch, piece.rows, piece.columns] = narrow(values, out.dtype)
+            place = places[piece.batch, piece.rows, piece.columns]
+            place[...] = narrow(values, out.dtype, backend=job.backend)
     check_scales(job)
     if result is not out:
         out[...] = result
@@ -167,6 +176,20 @@ def encode_into(job: Job, codes: NDArray[Any]) -> None:
         grid = job.scales[piece.blocks(job.layout.tile)]
         job.engine.encode_blocks(w, place, grid, job.params, job.scaling, job.key, first, columns)
     check_scales(job)
+
+
+def packed_codes(job: Job) -> NDArray[np.uint8]:
+    """The codes of all elements as the stream that `fpemu.pack` makes of them."""
+    bits, whole = job.fmt.element.bits, job.x.shape[0] == 1
+    if whole and job.key is None and job.x.dtype == job.scales.dtype:
+        stream = np.empty(packed_size(job.x.size, bits), np.uint8)
+        encode = getattr(job.engine, "encode_packed", None)
+        if encode and encode(job.x[0], stream, job.scales[0], job.params, job.scaling):
+            check_scales(job)
+            return stream
+    codes = np.empty(job.layout.shape, code_dtype(job.fmt))
+    encode_into(job, codes)
+    return codes.reshape(-1) if bits == 8 else pack(codes, bits)
 
 
 def scale_codes(job: Job) -> NDArray[Any] | None:
@@ -183,7 +206,7 @@ def scale_codes(job: Job) -> NDArray[Any] | None:
 
 
 def dequantize_into(
-    codes: NDArray[Any],
+    stream: NDArray[np.uint8],
     scales: NDArray[Any] | None,
     outer: float | None,
     fmt: BlockFormat,
@@ -191,10 +214,10 @@ def dequantize_into(
     out: NDArray[Any],
     backend: Backend,
 ) -> None:
-    """The values of codes (of the array's shape) under scale codes, into a float array."""
+    """The values of packed codes under scale codes, into a float array of the original shape."""
     refuse_flushing()
     compute = FLOAT64 if dtypes.container_of(out.dtype) is FLOAT64 else FLOAT32
-    cut = layout(codes.shape, fmt, axis)
+    cut = layout(out.shape, fmt, axis)
     scaling = lower_scaling(fmt, cut.tile, compute)._replace(mode=int(ScaleMode.GIVEN))
     if outer is not None:
         scaling = scaling._replace(has_outer=1, outer=outer)
@@ -207,15 +230,22 @@ def dequantize_into(
     factors = np.broadcast_to(values, cut.grid3)
     params, engine = _elements(fmt, Rounding.NEAREST_EVEN, compute, backend)
     result = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-    elements, places = codes.reshape(cut.shape), result.reshape(cut.shape)
-    direct = out.dtype == values.dtype
+    places, direct = result.reshape(cut.shape), out.dtype == values.dtype
+    decode = getattr(engine, "decode_packed", None) if direct and cut.shape[0] == 1 else None
+    if decode and decode(stream, places[0], factors[0], params, scaling):
+        if result is not out:
+            out[...] = result
+        return
+    bits = fmt.element.bits
+    codes = stream if bits == 8 else unpack(stream, bits, out.size)
+    elements = codes.reshape(cut.shape)
     for piece in _pieces(cut, direct):
         where = (piece.batch, piece.rows, piece.columns)
         place = places[where] if direct else np.empty(elements[where].shape, values.dtype)
         grid = factors[piece.blocks(cut.tile)]
         engine.decode_blocks(elements[where], place, grid, params, scaling)
         if not direct:
-            places[where] = narrow(place, out.dtype)
+            places[where] = narrow(place, out.dtype, backend=backend)
     if result is not out:
         out[...] = result
 
@@ -248,7 +278,10 @@ def code_dtype(fmt: BlockFormat) -> np.dtype[Any]:
 
 
 def narrow(
-    values: NDArray[Any], dtype: np.dtype[Any], overflow: Overflow = Overflow.SAT_FINITE
+    values: NDArray[Any],
+    dtype: np.dtype[Any],
+    overflow: Overflow = Overflow.SAT_FINITE,
+    backend: Backend | None = None,
 ) -> NDArray[Any]:
     """Rounded once to `dtype`, nearest even; finite values stay finite unless `overflow` is so."""
     container = dtypes.container_of(dtype)
@@ -259,7 +292,7 @@ def narrow(
     params = lower(container.format, Rounding.NEAREST_EVEN, Policy(overflow), compute)
     patterns = dtypes.patterns(np.ascontiguousarray(values)).reshape(-1)
     rounded = np.empty_like(patterns)
-    get("numpy").round(patterns, rounded, params)
+    (backend or get("numpy")).round(patterns, rounded, params)
     out = np.empty(values.shape, dtype)
     dtypes.narrow(rounded.reshape(values.shape), compute, out)
     return out
@@ -296,9 +329,9 @@ def _check_shard(key: Key | None, cut: Layout, fmt: BlockFormat) -> None:
     """Errors: ValueError where the rows of a key say that the shard cuts a block."""
     if key is None or key.row_length is None or not isinstance(fmt.block, int | tuple):
         return
-    width = cut.tile[1]
-    assert key.row_stride is not None
-    first = key.offset % key.row_stride if key.row_stride else key.offset
+    if not key.row_stride:  # rows that repeat are not shards of longer ones
+        return
+    width, first = cut.tile[1], key.offset % key.row_stride
     ends = key.row_length % width == 0 or first + key.row_length == key.row_stride
     if key.row_length != key.row_stride and (first % width or not ends):
         raise ValueError(
@@ -321,57 +354,62 @@ def given_amax(amax: float) -> float:
     return value
 
 
-def _largest(data: NDArray[Any], cut: Layout, compute: Container) -> float:
-    """The largest magnitude of all blocks without NaN and infinities."""
-    largest = 0.0
+def _maxima(
+    data: NDArray[Any], cut: Layout, compute: Container, engine: Backend
+) -> NDArray[Any]:
+    """The largest magnitude of every block, of every row where blocks are not tiles; or NaN."""
+    dtype = np.dtype(f"f{compute.bits // 8}")
     if cut.shared:
-        amax = _shared_maxima(data, cut, compute)
-        finite = amax[np.isfinite(amax)]
-        return float(finite.max(initial=0))
-    for piece in pieces(cut.shape, cut.tile, _PIECE):
-        w = _floats(data[piece.batch, piece.rows, piece.columns], compute)
-        peak = float(np.abs(w).max(initial=0))
-        if not np.isfinite(peak):
-            amax = maxima(w, *cut.tile)
-            peak = float(amax[np.isfinite(amax)].max(initial=0))
-        largest = max(largest, peak)
-    return largest
+        rows = np.zeros(cut.shape[1], dtype)
+        for piece in pieces(cut.shape, cut.tile, _PIECE):
+            w = _floats(data[piece.batch, piece.rows, piece.columns], compute)
+            if w.size:
+                rows[piece.rows] = np.maximum(rows[piece.rows], np.abs(w).max(axis=1))
+        return rows
+    found, direct = np.empty(cut.grid3, dtype), data.dtype == dtype
+    for piece in _pieces(cut, direct):
+        w = data[piece.batch, piece.rows, piece.columns]
+        place = found[piece.blocks(cut.tile)]
+        engine.block_maxima(w if direct else _floats(w, compute), place, *cut.tile)
+    return found
+
+
+def _largest(maxima: NDArray[Any]) -> float:
+    """The largest magnitude of all blocks without NaN and infinities."""
+    largest = float(maxima.max(initial=0))
+    return largest if np.isfinite(largest) else float(maxima[np.isfinite(maxima)].max(initial=0))
 
 
 def _outer(fmt: BlockFormat, largest: float, compute: Container, backend: Backend) -> float:
-    assert fmt.outer is not None
-    assert fmt.scale is not None
-    kind = np.dtype(f"f{compute.bits // 8}").type
-    ratio = np.array([kind(largest) / kind(float(fmt.qmax * fmt.scale.max_value))])
-    params = lower(fmt.outer, Rounding.NEAREST_EVEN, Policy(Overflow.SAT_FINITE), compute)
-    backend.round(dtypes.patterns(ratio), dtypes.patterns(ratio), params)
+    divisor, params = _outer_record(fmt, compute)
+    ratio = np.array([largest], divisor.dtype) / divisor
+    patterns = dtypes.patterns(ratio)
+    backend.round(patterns, patterns, params)
     return float(ratio[0])
 
 
-def _shared_maxima(data: NDArray[Any], cut: Layout, compute: Container) -> NDArray[Any]:
-    """The largest magnitude per channel, or of the tensor: one number a row, for all batches."""
-    amax = np.zeros(cut.shape[1], f"f{compute.bits // 8}")
-    for piece in pieces(cut.shape, cut.tile, _PIECE):
-        w = _floats(data[piece.batch, piece.rows, piece.columns], compute)
-        if w.size:
-            amax[piece.rows] = np.maximum(amax[piece.rows], np.abs(w).max(axis=1))
-    return amax
+@lru_cache(maxsize=256)
+def _outer_record(fmt: BlockFormat, compute: Container) -> tuple[Any, Params]:
+    """What the largest magnitude is divided by, and how the outer scale is rounded."""
+    assert fmt.outer is not None
+    assert fmt.scale is not None
+    divisor = np.dtype(f"f{compute.bits // 8}").type(float(fmt.qmax * fmt.scale.max_value))
+    policy = Policy(Overflow.SAT_FINITE)
+    return divisor, lower(fmt.outer, Rounding.NEAREST_EVEN, policy, compute)
 
 
-def _scales_beforehand(job: Job) -> NDArray[Any]:
-    """All scales, for blocks that are not tiles and for rules that need all elements."""
+def _scales_beforehand(job: Job, amax: NDArray[Any] | None) -> NDArray[Any]:
+    """All scales, for blocks that are not tiles and for rules that need all elements; `amax` are
+    the blocks' maxima if they are known."""
     cut, fmt = job.layout, job.fmt
     if fmt.rule.needs_all_elements:
         found = _searched(job)
     else:
-        if cut.shared:
-            amax = _shared_maxima(job.x, cut, job.compute)
-        else:
-            amax = np.empty(cut.grid3, job.scales.dtype)
-            for piece, w, _ in _walk(job, False):
-                amax[piece.blocks(cut.tile)] = maxima(w, *cut.tile)
+        if amax is None:
+            amax = _maxima(job.x, cut, job.compute, job.backend)
         mode = job.scaling.mode or int(ScaleMode.ABSMAX)
-        found = scales_of(amax, job.scaling._replace(mode=mode), job.backend)
+        found = amax
+        job.backend.block_scales(amax, found, job.scaling._replace(mode=mode))
         if fmt.scale is None:
             found = np.where(np.isnan(found), found, 1).astype(found.dtype)
         if fmt.rule.method is ScaleMethod.POW2_M2:
@@ -389,7 +427,8 @@ def _searched(job: Job) -> NDArray[Any]:
     params, engine = _elements(fmt, Rounding.NEAREST_EVEN, job.compute, job.backend)
     search = Search(fmt, job.scaling, params, engine, job.backend)
     if cut.shared:
-        rows = _floats(np.moveaxis(job.x, 1, 0), job.compute).reshape(cut.shape[1], -1)
+        batch, count, columns = cut.shape
+        rows = _floats(np.moveaxis(job.x, 1, 0), job.compute).reshape(count, batch * columns)
         return search.find(rows, np.ones(rows.shape, np.bool_))
     found = np.empty(cut.grid3, job.scales.dtype)
     for piece, w, _ in _walk(job, False):

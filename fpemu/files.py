@@ -158,7 +158,8 @@ def writers(
         return {target: partial(_write_npy_file, group), beside(target): _recipe_writer(recipe)}
     if kind == ".npz":
         return {target: partial(_write_npz, groups, recipe, compression)}
-    entries = {**metadata, RECIPE_KEY: json.dumps(recipe)}
+    # Sorted, because the library gives metadata in any order.
+    entries = dict(sorted({**metadata, RECIPE_KEY: json.dumps(recipe)}.items()))
     return {target: partial(_write_safetensors, groups, entries)}
 
 

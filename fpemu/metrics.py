@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpemu import arrays
+from fpemu import arrays, dtypes
 from fpemu.arguments import as_array
 from fpemu.blocks import BlockFormat, Spec, as_spec
 from fpemu.catalog import format as as_format
@@ -261,7 +261,10 @@ def _beyond_reach(x: NDArray[Any], stored: Quantized) -> int:
     lowest = element.lowest_value
     if isinstance(spec, BlockFormat) and spec.symmetric:
         lowest = -element.max_value
-    codes = np.where(np.less(x, 0), element.encode(lowest), element.encode(element.max_value))
+    ends = np.array([element.encode(element.max_value), element.encode(lowest)])
+    codes = ends.astype(dtypes.unsigned(8 if element.bits <= 8 else 32))[
+        np.less(x, 0).view(np.uint8)
+    ]
     wide = "float64" if stored.dtype == "float64" else "float32"
     reach = replace(stored, codes=pack(codes, element.bits)).dequantize(wide)
     count = 0
@@ -277,9 +280,10 @@ def _product(x: NDArray[np.float64], y: NDArray[np.float64]) -> Fraction:
     if not x.size:
         return Fraction(0)
     p, q = _exponent(x), _exponent(y)
+    # einsum, because dot hands short vectors to the threads of a BLAS library
     if max(abs(p), abs(q)) < 400:
-        return Fraction(float(np.dot(x, y)))
-    scaled = float(np.dot(np.ldexp(x, -p), np.ldexp(y, -q)))
+        return Fraction(float(np.einsum("i,i", x, y)))
+    scaled = float(np.einsum("i,i", np.ldexp(x, -p), np.ldexp(y, -q)))
     return Fraction(scaled) * power_of_two(p + q)
 
 

@@ -142,11 +142,13 @@ class Quantized:
         spec = self.spec
         if not isinstance(spec, BlockFormat):
             return arrays.decode(self.read_codes(), spec, dtype=target, out=out, backend=backend)
-        codes = self.read_codes()
-        result = arguments.output("out", out, codes, target)
+        like = np.broadcast_to(np.uint8(0), self.shape) if out is not None else None
+        result = np.empty(self.shape, target) if like is None else (
+            arguments.output("out", out, like, target)
+        )
         engine = arguments.choose_backend(backend, self.size)
         block_arrays.dequantize_into(
-            codes, self.scales, self.outer, spec, self.axis, result, engine
+            self.codes, self.scales, self.outer, spec, self.axis, result, engine
         )
         return result
 
@@ -291,12 +293,10 @@ def compress(
         imitation = Imitation(array, spec, preset, rounding, key, axis, amax, backend)
         return _imitated(imitation, array.shape, axis, name)
     job = block_arrays.start(array, spec, rounding, key, axis, amax, backend)
-    codes = np.empty(array.shape, block_arrays.code_dtype(spec))
-    block_arrays.encode_into(job, codes)
     return Quantized(
         spec,
         array.shape,
-        pack(codes, spec.element.bits),
+        block_arrays.packed_codes(job),
         block_arrays.scale_codes(job),
         job.outer,
         axis,

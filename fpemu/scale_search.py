@@ -71,9 +71,12 @@ class Search:
             case ScaleMethod.OCTAV:
                 clips = amax * self._golden(x, present, amax)
             case _:
-                squares = np.square(x, dtype=np.float64).sum(axis=1)
+                # By a power of two near the maximum, so that no square leaves the range.
+                unit = np.ldexp(1.0, np.frexp(amax)[1] - 1)
+                squares = np.square(x / unit[:, None], dtype=np.float64).sum(axis=1)
                 rms = np.sqrt(squares / present.sum(axis=1))
-                clips = rms * gaussian_clip(self.fmt.element, self.fmt.symmetric)
+                with np.errstate(over="ignore"):
+                    clips = rms * gaussian_clip(self.fmt.element, self.fmt.symmetric) * unit
         scales[good] = self._scales(clips, x.dtype)
         return scales
 

@@ -87,7 +87,8 @@ class Backend(Protocol):
         """Values of a block format, by `fpemu.block_reference`; `out` may be `x`.
 
         `x`, `out`: 2-D C-contiguous float32 or float64; `scales`: one value per tile, of the
-        same dtype, filled unless they are given (`ScaleMode.GIVEN`). `params` are the element's.
+        same dtype, filled unless they are given (`ScaleMode.GIVEN`; then NaN, too, for a tile
+        with NaN or infinities). `params` are the element's.
         Element (r, c) is local element ``first + r * stride + c``; stride None is x.shape[1].
         """
 
@@ -113,6 +114,26 @@ class Backend(Protocol):
         scaling: Scaling,
     ) -> None:
         """The values of elements' codes under given scales; all 2-D."""
+
+    def block_maxima(
+        self,
+        x: NDArray[np.floating[Any]],
+        amax: NDArray[np.floating[Any]],
+        height: int,
+        width: int,
+    ) -> None:
+        """max|x| of every tile of a 2-D float32 or float64 array; NaN where a tile holds NaN."""
+
+    def block_scales(
+        self,
+        amax: NDArray[np.floating[Any]],
+        scales: NDArray[np.floating[Any]],
+        scaling: Scaling,
+    ) -> None:
+        """The scales of blocks whose largest magnitudes are `amax`; they may be one array.
+
+        NaN for a block with NaN or an infinity, whether or not the scale format has one.
+        """
 
 
 _BUILT_IN = {"numpy": "fpemu.backends._numpy", "numba": "fpemu.backends._numba"}

@@ -20,6 +20,7 @@ from fpemu.tiles import pieces
 
 Floats = NDArray[np.floating[Any]]
 _PIECE = 1 << 15  # elements worked on together
+_WORDS = {size: np.dtype(f"u{size}") for size in (4, 8)}
 
 
 class Rounder(Protocol):
@@ -92,9 +93,8 @@ class BlockOperations(Rounder):
     ) -> Floats:
         """The elements of a piece, as floats; fills `scales` unless they are given."""
         if scaling.mode != ScaleMode.GIVEN:
-            amax = np.empty(scales.shape, scales.dtype)
-            self.block_maxima(x, amax, scaling)
-            self.block_scales(amax, scales, scaling)
+            self.block_maxima(x, scales, scaling.height, scaling.width)
+            self.block_scales(scales, scales, scaling)
         quotients = divided(x, scales, scaling)
         patterns = bits(quotients)
         if key is None or stride in (None, x.shape[1]):
@@ -106,13 +106,12 @@ class BlockOperations(Rounder):
                 self.round(patterns[row], patterns[row], params, key, first + row * stride)
         return quotients
 
-    def block_maxima(self, x: Floats, amax: Floats, scaling: Scaling) -> None:
-        """max|x| of every block of a matrix; NaN where a block holds NaN."""
-        for part, grid, _ in _parts(x, scaling, 0, None):
-            amax[grid] = maxima(x[part], scaling.height, scaling.width)
+    def block_maxima(self, x: Floats, amax: Floats, height: int, width: int) -> None:
+        for piece in pieces((1, *x.shape), (height, width), _PIECE):
+            part = x[piece.rows, piece.columns]
+            amax[piece.blocks((height, width))[1:]] = maxima(part, height, width)
 
     def block_scales(self, amax: Floats, scales: Floats, scaling: Scaling) -> None:
-        """The scales of blocks whose largest magnitudes are `amax`, as `scales_of`."""
         scales[...] = scales_of(amax, scaling, self)
 
     def encode_packed(
@@ -271,4 +270,4 @@ def _runs(
 
 def bits(x: Floats) -> Patterns:
     """The patterns of floats, without a copy."""
-    return x.view(f"u{x.dtype.itemsize}")
+    return x.view(_WORDS[x.dtype.itemsize])

@@ -42,7 +42,7 @@ class NumbaBlocks(BlockOperations):
         if plan is None:
             super().round_blocks(x, out, scales, params, scaling, key, first, stride)
             return
-        shape = _Shape.of(x, scaling)
+        shape = _Shape.of(x, scaling.height, scaling.width)
         x, out, grid = shape.laid(x), shape.laid(out), shape.laid_grid(scales)
         for part, blocks in _quantize(plan, shape, bits(x), bits(out), bits(grid)):
             super().round_blocks(x[part], out[part], grid[blocks], params, scaling)
@@ -66,7 +66,7 @@ class NumbaBlocks(BlockOperations):
         if plan is None:
             super().encode_blocks(x, codes, scales, params, scaling, key, first, stride)
             return
-        shape = _Shape.of(x, scaling)
+        shape = _Shape.of(x, scaling.height, scaling.width)
         x, codes, grid = shape.laid(x), shape.laid(codes), shape.laid_grid(scales)
         for part, blocks in _quantize(plan, shape, bits(x), codes, bits(grid)):
             super().encode_blocks(x[part], codes[part], grid[blocks], params, scaling)
@@ -81,7 +81,7 @@ class NumbaBlocks(BlockOperations):
         if plan is None:
             super().decode_blocks(codes, out, scales, params, scaling)
             return
-        shape = _Shape.of(out, scaling)
+        shape = _Shape.of(out, scaling.height, scaling.width)
         codes, out, grid = shape.laid(codes), shape.laid(out), shape.laid_grid(scales)
         for part, blocks in _dequantize(plan, shape, codes, bits(out), bits(grid)):
             super().decode_blocks(codes[part], out[part], grid[blocks], params, scaling)
@@ -89,7 +89,7 @@ class NumbaBlocks(BlockOperations):
     def encode_packed(
         self, x: Floats, stream: Patterns, scales: Floats, params: Params, scaling: Scaling
     ) -> bool:
-        shape = _Shape.of(x, scaling)
+        shape = _Shape.of(x, scaling.height, scaling.width)
         if not (shape.holds_pairs and params.code_bits == 4 and _is_plain(x, stream)):
             return False
         if scaling.mode == ScaleMode.ABSMAX or plans.rounding(params, scaling, codes=True) is None:
@@ -98,7 +98,9 @@ class NumbaBlocks(BlockOperations):
         if plan is None:
             return False
         x, grid = shape.laid(x), shape.laid_grid(scales)
-        for part, blocks in _quantize(plan, shape, bits(x), stream[None], bits(grid), kernels.PACKED):
+        for part, blocks in _quantize(
+            plan, shape, bits(x), stream[None], bits(grid), kernels.PACKED
+        ):
             codes = np.empty(x[part].shape, np.uint8)
             super().encode_blocks(x[part], codes, grid[blocks], params, scaling)
             stream[_bytes(part)] = codes[0, ::2] | codes[0, 1::2] << 4
@@ -108,22 +110,24 @@ class NumbaBlocks(BlockOperations):
     def decode_packed(
         self, stream: Patterns, out: Floats, scales: Floats, params: Params, scaling: Scaling
     ) -> bool:
-        shape, plan = _Shape.of(out, scaling), plans.decoding(params, scaling)
+        shape, plan = _Shape.of(out, scaling.height, scaling.width), plans.decoding(params, scaling)
         if plan is None or not (shape.holds_pairs and params.code_bits == 4):
             return False
         if not _is_plain(stream, out):
             return False
         out, grid = shape.laid(out), shape.laid_grid(scales)
-        for part, blocks in _dequantize(plan, shape, stream[None], bits(out), bits(grid), kernels.PACKED):
+        for part, blocks in _dequantize(
+            plan, shape, stream[None], bits(out), bits(grid), kernels.PACKED
+        ):
             pairs = stream[_bytes(part)]
             codes = np.stack((pairs & 15, pairs >> 4), axis=-1).reshape(1, -1)
             super().decode_blocks(codes, out[part], grid[blocks], params, scaling)
         return True
 
-    def block_maxima(self, x: Floats, amax: Floats, scaling: Scaling) -> None:
+    def block_maxima(self, x: Floats, amax: Floats, height: int, width: int) -> None:
         if not x.size:
             return
-        shape = _Shape.of(x, scaling)
+        shape = _Shape.of(x, height, width)
         patterns = bits(shape.laid(np.ascontiguousarray(x)))
         grid = shape.laid_grid(amax)
         found = bits(grid)
@@ -136,7 +140,7 @@ class NumbaBlocks(BlockOperations):
             )  # fmt: skip
 
         shape.share(part)
-        if grid.base is not amax and not np.may_share_memory(grid, amax):
+        if not np.may_share_memory(grid, amax):
             amax[...] = grid.reshape(amax.shape)
 
     def block_scales(self, amax: Floats, scales: Floats, scaling: Scaling) -> None:
@@ -144,16 +148,17 @@ class NumbaBlocks(BlockOperations):
         if records is None or not amax.size:
             super().block_scales(amax, scales, scaling)
         else:
-            kernels.ratio_scales(bits(amax).reshape(-1), bits(scales).reshape(-1), *records)
+            if scales is not amax:
+                scales[...] = amax
+            kernels.ratio_scales(bits(scales).reshape(-1), *records)
 
     def _scaled(self, x: Floats, scales: Floats, scaling: Scaling) -> Scaling:
         """Fill `scales` where the kernels do not derive them on the way."""
         powers = ScaleMode.GIVEN < scaling.mode < ScaleMode.ABSMAX
         if scaling.mode == ScaleMode.GIVEN or (powers and not scaling.has_outer):
             return scaling
-        amax = np.empty(scales.shape, scales.dtype)
-        self.block_maxima(x, amax, scaling)
-        self.block_scales(amax, scales, scaling)
+        self.block_maxima(x, scales, scaling.height, scaling.width)
+        self.block_scales(scales, scales, scaling)
         return scaling._replace(mode=int(ScaleMode.GIVEN))
 
 
@@ -183,23 +188,26 @@ class _Shape(NamedTuple):
     width: int
     section: int
     vectors: tuple[int, ...]
+    whole: bool  # whether runs are whole vectors
 
     @staticmethod
-    def of(x: Floats, scaling: Scaling) -> _Shape:
+    def of(x: Floats, height: int, width: int) -> _Shape:
         rows, columns = x.shape
-        height, width = scaling.height, scaling.width
         if height == 1 and columns % width == 0:
             rows, columns = 1, rows * columns
         section = max(min(kernels.SECTION // height // width, kernels.RUNS), 1) * width
         each = -(-width * x.itemsize // kernels.VECTOR)
-        vectors = {1: kernels.ONE, 2: kernels.TWO}.get(each, kernels.MANY)
+        vectors = (0,) * (len(kernels.MANY) + each)
+        vectors = vectors if len(vectors) <= len(kernels.MOST) else kernels.MANY
         vectors = kernels.SINGLE if width == 1 else vectors
-        return _Shape(rows, columns, height, width, section, vectors)
+        whole = width * x.itemsize % kernels.VECTOR == 0
+        return _Shape(rows, columns, height, width, section, vectors, whole)
 
     @property
     def holds_pairs(self) -> bool:
-        """Whether two codes can go to one byte."""
-        return self.rows == 1 and self.columns > 0 and not (self.columns % 2 or self.section % 2)
+        """Whether codes can be stored two to a byte."""
+        even = not (self.columns % 2 or self.section % 2)
+        return self.rows == 1 and self.columns > 0 and even and self.whole
 
     def laid(self, x: Any) -> Any:
         return x.reshape(self.rows, self.columns)
@@ -239,6 +247,8 @@ class _Shape(NamedTuple):
 
     def marked(self, odd: NDArray[np.uint8]) -> Iterator[tuple[Part, Part]]:
         """(elements, blocks) of runs of marked sections in one row of blocks."""
+        if not odd.any():
+            return
         for band in np.flatnonzero(odd.any(axis=1)):
             rows = slice(band * self.height, min((band + 1) * self.height, self.rows))
             flags = odd[band].astype(np.int8)
@@ -286,7 +296,7 @@ def _dequantize(
         kernels.values(
             codes[_byte_columns(elements) if packed else elements], out[elements],
             scales[blocks], odd[sections], plan.elements, plan.scaling, shape.height, shape.width,
-            shape.section, plan.kind, shape.vectors, packing,
+            shape.section, plan.kind, plan.result, shape.vectors, packing,
         )  # fmt: skip
 
     shape.share(part)

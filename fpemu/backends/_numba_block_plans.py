@@ -118,8 +118,8 @@ def _rounding(params: Params, scaling: Scaling, codes: bool) -> Plan | None:
     if kind != kernels.POWERS and not _fits_quotients(params):
         return None
     if codes:
-        mirrored = params.tiny_neg and not params.twos
-        result = kernels.SIGNED_CODES if mirrored else kernels.CODES
+        result = kernels.SIGNED_CODES if params.tiny_neg else kernels.UNSIGNED_ZERO_CODES
+        result = kernels.TWOS_CODES if params.twos else result
     else:
         result = kernels.VALUES if params.tiny_neg else kernels.UNSIGNED_ZERO
     origin = kernels.GIVEN if given else kernels.DERIVED
@@ -143,7 +143,8 @@ def _decoding(params: Params, scaling: Scaling) -> Plan | None:
     if not params.twos:
         record[kernels.CODE_MASK] = params.code_sign - 1
     record[kernels.CODE_TOP] = record[kernels.CODE_MASK] if params.twos else params.code_top
-    return Plan(kind, kernels.VALUES, kernels.GIVEN, record, _scaling_record(params, scaling))
+    result = kernels.TWOS_CODES if params.twos else kernels.SIGNED_CODES
+    return Plan(kind, result, kernels.GIVEN, record, _scaling_record(params, scaling))
 
 
 # ------------------------------------------------------------------- records
@@ -157,7 +158,6 @@ def _scale_records(scaling: Scaling) -> tuple[Record, Record]:
 
 @lru_cache(maxsize=256)
 def _element_record(params: Params) -> Record:
-    twos, ones = bool(params.twos), 2 * params.sign - 1
     fields = {
         "magnitude": params.sign - 1,
         "sign": params.sign,
@@ -171,11 +171,10 @@ def _element_record(params: Params) -> Record:
         "outer_low": 0,
         "code_shift": params.shift,
         "sign_shift": params.width - params.code_bits,
-        "flip": ones if twos else params.code_sign,
-        "carry": ones if twos else 0,
+        "code_sign": params.code_sign,
         "code_mask": (1 << params.code_bits) - 1,
-        "zero_flip": ones if params.tiny_neg else 0,
         "one_binade": 1 << params.mc,
+        "quantum": params.quantum_bits,
         "code_top": params.code_top,
         "over": params.over_pos,
     }
@@ -187,7 +186,9 @@ def _scaling_record(params: Params, scaling: Scaling) -> Record:
     top, bias = params.infinity >> mc, params.infinity >> mc + 1
     emin = params.emin_field - FIELD_OFFSET
     by_ratio = scaling.mode == ScaleMode.CEIL_OF_RATIO
-    highest_power = max(params.max_pos >> mc, emin)
+    # the quantum, and what is added to round the largest value, stay normal
+    least = max(1, 3 + params.m + bias - emin)
+    most = min(top - 1, top - 1 - params.shift + bias - max(params.max_pos >> mc, emin))
     fields = {
         "ratio": int(by_ratio),
         "qmax": pattern(scaling.qmax, width),
@@ -197,9 +198,8 @@ def _scaling_record(params: Params, scaling: Scaling) -> Record:
         "high": scaling.highest + bias + kernels.FIELD_BIAS,
         "zero_scale": pattern(scaling.zero_scale, width),
         "nan": params.infinity | 1 << mc - 1,
-        # the quantum, and what is added to round the largest value, stay normal
-        "least": max(1, 3 + params.m + bias - emin),
-        "most": max(0, min(top - 1, top - 1 - params.shift + bias - highest_power)),
+        "least": least,
+        "span": max(most - least, 0),
         "usual": bias,
         "emin_field": (emin - bias) % 2**64,
         "factor": pattern(scaling.factor, width),
@@ -229,7 +229,8 @@ def _top(scaling: Scaling) -> float:
 
 def _most_factor(qmax: float, outer: float, params: Params) -> float:
     """The largest scale under which no product overflows."""
-    return 2.0 ** (125 if params.width == 32 else 1021) / (2 * qmax) / outer
+    top = 2.0 ** (125 if params.width == 32 else 1021)
+    return min(top / (2 * qmax) / outer, 4 * top)  # a float of that width, small as qmax may be
 
 
 def _nested(plan: Plan, outer: float, params: Params) -> Plan:

@@ -59,10 +59,12 @@ SECTION = 4096  # elements of a section, unless a block has more
 POWERS, LONG, SHORT, CALM_NESTED, NESTED = (0,) * 0, (0,) * 1, (0,) * 2, (0,) * 3, (0,) * 4
 # How codes are turned into values: times the block's scale, and then the outer one.
 ONCE, TWICE = (0,) * 5, (0,) * 6
-# What is stored: values, of formats with and without -0; codes of a sign and a magnitude, and any.
-VALUES, UNSIGNED_ZERO, SIGNED_CODES, CODES = (0,) * 0, (0,) * 1, (0,) * 2, (0,) * 3
-# Vectors of a run: runs of one element, any number, one, two.
-SINGLE, MANY, ONE, TWO = (0,) * 0, (0,) * 1, (0,) * 2, (0,) * 3
+# What is stored: values, of formats with and without -0; codes, of these two and of two's
+# complement. The kernel of codes knows them by the last three.
+VALUES, UNSIGNED_ZERO = (0,) * 0, (0,) * 1
+SIGNED_CODES, UNSIGNED_ZERO_CODES, TWOS_CODES = (0,) * 2, (0,) * 3, (0,) * 4
+# Vectors of a run: runs of one element, any number; longer tuples for one vector, two, ...
+SINGLE, MANY, MOST = (0,) * 0, (0,) * 1, (0,) * 5
 GIVEN, DERIVED = (0,) * 0, (0,) * 1  # where scales come from
 APART, PACKED = (0,) * 0, (0,) * 1  # codes one by one, or two to a byte
 
@@ -70,23 +72,23 @@ APART, PACKED = (0,) * 0, (0,) * 1  # codes one by one, or two to a byte
 
 FIELDS = (
     "magnitude", "sign", "infinity", "mc", "lift", "smallest", "over_less", "outer", "outer_high",
-    "outer_low", "code_shift", "sign_shift", "flip", "carry", "code_mask", "zero_flip",
-    "one_binade", "code_top", "over",
+    "outer_low", "code_shift", "sign_shift", "code_sign", "code_mask", "one_binade", "quantum",
+    "code_top", "over",
 )  # fmt: skip
 (
     MAGNITUDE, SIGN, INFINITY, MC, LIFT, SMALLEST, OVER_LESS, OUTER, OUTER_HIGH,
-    OUTER_LOW, CODE_SHIFT, SIGN_SHIFT, FLIP, CARRY, CODE_MASK, ZERO_FLIP,
-    ONE_BINADE, CODE_TOP, OVER,
+    OUTER_LOW, CODE_SHIFT, SIGN_SHIFT, CODE_SIGN, CODE_MASK, ONE_BINADE, QUANTUM,
+    CODE_TOP, OVER,
 ) = range(len(FIELDS))  # fmt: skip
 
 SCALING = (
     "ratio", "qmax", "up_above", "emax", "low", "high", "zero_scale", "nan", "least",
-    "most", "usual", "emin_field", "factor", "top", "unit", "least_divisor", "most_divisor",
+    "span", "usual", "emin_field", "factor", "top", "unit", "least_divisor", "most_divisor",
     "most_factor",
 )  # fmt: skip
 (
     RATIO, QMAX, UP_ABOVE, EMAX, LOW, HIGH, ZERO_SCALE, NAN, LEAST,
-    MOST, USUAL, EMIN_FIELD, FACTOR, TOP, UNIT, LEAST_DIVISOR, MOST_DIVISOR,
+    SPAN, USUAL, EMIN_FIELD, FACTOR, TOP, UNIT, LEAST_DIVISOR, MOST_DIVISOR,
     MOST_FACTOR,
 ) = range(len(SCALING))  # fmt: skip
 
@@ -144,6 +146,7 @@ class _Lanes:
         function = cgutils.get_or_insert_function(self.builder.module, declared, name)
         return self.builder.call(function, [a, b, c])
 
+
 class _Vector(_Lanes):
     """Emits what is done to one vector of elements; the arguments are `_element_vector`'s."""
 
@@ -154,6 +157,7 @@ class _Vector(_Lanes):
         self.fields = cgutils.unpack_tuple(builder, args[6])
         self.kinds, self.results, vectors = (len(each) for each in self.types[7:])
         self.alike = vectors > len(SINGLE)
+        self.offset, self.known = 0, {}
 
     def field(self, index: int) -> Any:
         return self.spread(self.fields[index])
@@ -163,6 +167,11 @@ class _Vector(_Lanes):
 
     def run(self, index: int) -> Any:
         """What `runs` holds in its part `index`."""
+        if index not in self.known:
+            self.known[index] = self.load_run(index)
+        return self.known[index]
+
+    def load_run(self, index: int) -> Any:
         at = self.builder.add(self.args[5], self.args[5].type(index * RUNS))
         if not self.alike:
             return self.load(self.context, self.runs_type, self.args[4], at)
@@ -172,14 +181,16 @@ class _Vector(_Lanes):
     def loaded(self) -> Any:
         builder, source = self.builder, self.types[0]
         narrow = ir.VectorType(ir.IntType(source.dtype.bitwidth), self.count)
-        place = self.place(self.context, source, self.args[0], self.args[1], narrow)
+        at = self.builder.add(self.args[1], self.args[1].type(self.offset))
+        place = self.place(self.context, source, self.args[0], at, narrow)
         x = builder.load(place, align=source.dtype.bitwidth // 8)
         return x if narrow == self.words else builder.zext(x, self.words)
 
     def store(self, x: Any) -> None:
         builder, target = self.builder, self.types[2]
         narrow = ir.VectorType(ir.IntType(target.dtype.bitwidth), self.count)
-        place = self.place(self.context, target, self.args[2], self.args[3], narrow)
+        at = self.builder.add(self.args[3], self.args[3].type(self.offset))
+        place = self.place(self.context, target, self.args[2], at, narrow)
         x = x if narrow == self.words else builder.trunc(x, narrow)
         builder.store(x, place, align=target.dtype.bitwidth // 8)
 
@@ -216,7 +227,7 @@ class _Vector(_Lanes):
         if results >= len(SIGNED_CODES):
             count = builder.sub(self.word(total), lifted)
             binade = builder.lshr(builder.sub(power, smallest), self.field(CODE_SHIFT))
-            self.store(self.signed_code(u, builder.add(count, binade)))
+            self.store(self.code(u, count, binade))
             return
         r = builder.fsub(total, self.real(lifted))
         if d is not None:
@@ -228,36 +239,40 @@ class _Vector(_Lanes):
             sign = builder.select(builder.icmp_unsigned("==", found, none), none, sign)
         self.store(builder.or_(found, sign))
 
-    def signed_code(self, u: Any, code: Any) -> Any:
+    def code(self, u: Any, count: Any, binade: Any) -> Any:
+        """The code of `count` last places in a binade, with the sign of `u`."""
         builder = self.builder
+        if self.results == len(TWOS_CODES):  # where all binades but the first are beyond
+            negative = builder.ashr(u, self.number(self.bits - 1))
+            code = builder.sub(builder.xor(count, negative), negative)
+            return builder.and_(code, self.field(CODE_MASK))
+        code = builder.add(count, binade)
+        sign = builder.and_(builder.lshr(u, self.field(SIGN_SHIFT)), self.field(CODE_SIGN))
+        signed = builder.or_(code, sign)
         if self.results == len(SIGNED_CODES):
-            sign = builder.lshr(u, self.field(SIGN_SHIFT))
-            return builder.or_(code, builder.and_(sign, self.field(FLIP)))
-        negative = builder.ashr(u, self.number(self.bits - 1))
-        zero = builder.icmp_unsigned("==", code, self.number(0))
-        negative = builder.select(zero, builder.and_(negative, self.field(ZERO_FLIP)), negative)
-        code = builder.xor(code, builder.and_(negative, self.field(FLIP)))
-        code = builder.sub(code, builder.and_(negative, self.field(CARRY)))
-        return builder.and_(code, self.field(CODE_MASK))
+            return signed
+        return builder.select(builder.icmp_unsigned("==", code, self.number(0)), code, signed)
 
     def dequantize(self) -> None:
         builder = self.builder
         code = self.loaded()
-        sign = builder.shl(code, self.field(SIGN_SHIFT))
-        negative = builder.ashr(sign, self.number(self.bits - 1))
-        code = builder.xor(code, builder.and_(negative, self.field(FLIP)))
-        code = builder.sub(code, builder.and_(negative, self.field(CARRY)))
-        code = builder.and_(code, self.field(CODE_MASK))
-        # Below the normal numbers, 1 + fraction in the first binade, and its 1 taken off again.
-        shifted, smallest = builder.shl(code, self.field(CODE_SHIFT)), self.field(SMALLEST)
-        below = builder.icmp_unsigned("<", shifted, self.field(ONE_BINADE))
-        field = builder.select(below, smallest, builder.sub(smallest, self.field(ONE_BINADE)))
-        r = self.real(builder.add(shifted, field))
-        r = builder.fsub(r, self.real(builder.select(below, smallest, self.number(0))))
+        top = builder.shl(code, self.field(SIGN_SHIFT))  # the code's sign bit is the highest
+        if self.results == len(TWOS_CODES):  # two's complement: an integer times the quantum
+            integer = builder.ashr(top, self.field(SIGN_SHIFT))
+            r = builder.fmul(builder.sitofp(integer, self.reals), self.real(self.field(QUANTUM)))
+        else:
+            # Below the normal numbers, 1 + fraction in the first binade, and its 1 taken off.
+            code = builder.and_(code, self.field(CODE_MASK))
+            shifted, smallest = builder.shl(code, self.field(CODE_SHIFT)), self.field(SMALLEST)
+            below = builder.icmp_unsigned("<", shifted, self.field(ONE_BINADE))
+            one_less = builder.sub(smallest, self.field(ONE_BINADE))
+            r = self.real(builder.add(shifted, builder.select(below, smallest, one_less)))
+            r = builder.fsub(r, self.real(builder.select(below, smallest, self.number(0))))
+            r = self.real(builder.or_(self.word(r), builder.and_(top, self.field(SIGN))))
         r = builder.fmul(r, self.real(self.run(0)))
         if self.kinds == len(TWICE):
             r = builder.fmul(r, self.real(self.field(OUTER)))
-        self.store(builder.or_(self.word(r), builder.and_(sign, self.field(SIGN))))
+        self.store(self.word(r))
 
 
 def _has_fma(context: Any) -> bool:
@@ -267,7 +282,9 @@ def _has_fma(context: Any) -> bool:
 
 @intrinsic
 def _element_vector(context, x, at, out, to, runs, i, record, kind, result, vectors):
-    """The elements or codes of one vector: loads x[at], stores out[to]; `i` is the run.
+    """The elements or codes of a run of known length, or of one vector of it.
+
+    Loads x[at : ...], stores out[to : ...]; `i` is the run.
 
     `runs` holds, by `RUNS`: for POWERS the least power of two; for quotients the largest
     magnitude that matters, 1/d, what 1/d is short of, and d; for codes d.
@@ -275,7 +292,9 @@ def _element_vector(context, x, at, out, to, runs, i, record, kind, result, vect
 
     def codegen(context, builder, signature, args):
         vector = _Vector(context, builder, signature, args)
-        vector.dequantize() if len(kind) >= len(ONCE) else vector.quantize()
+        for _ in range(max(len(vectors) - len(MANY), 1)):
+            vector.dequantize() if len(kind) >= len(ONCE) else vector.quantize()
+            vector.offset += vector.count
         return context.get_dummy_value()
 
     return types.none(x, at, out, to, runs, i, record, kind, result, vectors), codegen
@@ -356,6 +375,7 @@ def fma(context, a, b, c):
 
 
 # --------------------------------------------------------------------- passes
+
 
 @intrinsic
 def _copy(context, source, at, target, to, count):
@@ -446,29 +466,33 @@ def _largest(x, at, runs, width, amax, magnitude, vectors, combine):
             amax[i] = umax(amax[i], found[i])
 
 
+# The loops below only take maxima and minima along the way: flags would be masks, which LLVM
+# moves to and fro. `special` patterns, 0 and NaN, are a comparison, too: less 1, 0 is largest.
+
+
 @inner
 def _derive(amax, scales, count, p, s):
     """Powers of two for the largest magnitudes of runs, as patterns; (irregular, has NaN)."""
     z = amax[0]
     one, zero, mc, infinity = like(z, 1), like(z, 0), like(z, p[MC]), like(z, p[INFINITY])
-    fraction = sub(shl(one, mc), one)
+    fraction, ends = sub(shl(one, mc), one), sub(infinity, one)
     by_ratio, qmax = s[RATIO] != 0, as_float(like(z, s[QMAX]))
     up_above, emax = like(z, s[UP_ABOVE]), like(z, s[EMAX])
     low, high, bias = like(z, s[LOW]), like(z, s[HIGH]), like(z, FIELD_BIAS)
     zero_scale, nan = like(z, s[ZERO_SCALE]), like(z, s[NAN])
-    odd, seen = zero, zero
+    least, most = high, zero
     for i in range(count):
         a = amax[i]
         size = as_bits(as_float(a) / qmax) if by_ratio else a
         field = shr(size, mc)
         up = one if band(size, fraction) > up_above else zero
         k = umin(umax(sub(add(add(field, up), bias), emax), low), high)
-        lost = one if (field == zero) | (k <= bias) else zero
-        odd = bor(odd, zero if (a == zero) | (a >= infinity) else lost)
-        seen = bor(seen, one if a >= infinity else zero)
+        normal = k if field > zero else zero
+        least = umin(least, high if sub(a, one) >= ends else normal)
+        most = umax(most, a)
         scale = zero_scale if a == zero else shl(sub(k, bias), mc)
         scales[i] = nan if a >= infinity else scale
-    return odd != zero, seen != zero
+    return least <= bias, most >= infinity
 
 
 @inner
@@ -476,18 +500,19 @@ def _prepare_powers(amax, derived, scales, runs, count, p, s):
     """What `_element_vector` needs of runs under powers of two; (irregular, has NaN)."""
     z = runs[0]
     one, zero, mc, infinity = like(z, 1), like(z, 0), like(z, p[MC]), like(z, p[INFINITY])
-    fraction, emin = sub(shl(one, mc), one), like(z, s[EMIN_FIELD])
-    least, most, usual = like(z, s[LEAST]), like(z, s[MOST]), like(z, s[USUAL])
-    odd, seen = zero, zero
+    lowest, span, emin = shl(like(z, s[LEAST]), mc), like(z, s[SPAN]), like(z, s[EMIN_FIELD])
+    rest, usual = sub(like(z, 8 * runs.itemsize), mc), shl(like(z, s[USUAL]), mc)
+    shift = shl(emin, mc)
+    worst, most = zero, zero
     for i in range(count):
         scale = scales[i]
-        k = shr(scale, mc)
-        bad = one if (k < least) | (k > most) | (band(scale, fraction) != zero) else zero
-        special = (scale > infinity) | (derived & (amax[i] == zero))
-        odd = bor(odd, zero if special else bad)
-        seen = bor(seen, one if scale > infinity else zero)
-        runs[i] = shl(add(usual if bad != zero else k, emin), mc)
-    return odd != zero, seen != zero
+        above = sub(scale, lowest)
+        apart = bor(shr(above, mc), shl(above, rest))  # large for what is no power of two
+        empty = derived & (amax[i] == zero)
+        worst = umax(worst, zero if (sub(scale, one) >= infinity) | empty else apart)
+        most = umax(most, scale)
+        runs[i] = add(scale if apart <= span else usual, shift)
+    return worst > span, most > infinity
 
 
 @inner
@@ -496,25 +521,25 @@ def _prepare_quotients(amax, derived, scales, runs, count, p, s):
     z = runs[0]
     one, zero, infinity = like(z, 1), like(z, 0), like(z, p[INFINITY])
     factor, top = as_float(like(z, s[FACTOR])), as_float(like(z, s[TOP]))
-    least, most = like(z, s[LEAST_DIVISOR]), like(z, s[MOST_DIVISOR])
-    odd, seen = zero, zero
+    lowest = like(z, s[LEAST_DIVISOR])
+    span = sub(like(z, s[MOST_DIVISOR]), lowest)
     unit = as_float(like(z, s[UNIT]))
     highs, lows, divisors = runs[RUNS:], runs[2 * RUNS :], runs[3 * RUNS :]
+    worst, most = zero, zero
     for i in range(count):
-        scale = scales[i]
-        d = as_float(scale) * factor
-        bad = one if (as_bits(d) < least) | (as_bits(d) > most) else zero
-        empty = (scale == zero) | (derived & (amax[i] == zero))
-        odd = bor(odd, zero if empty | (scale > infinity) else bad)
-        seen = bor(seen, one if scale > infinity else zero)
-        unusable = empty | (bad != zero)  # elements become zeros
-        d = unit if unusable else d
+        d = as_float(scales[i]) * factor
+        pattern = as_bits(d)
+        above = sub(pattern, lowest)
+        empty = derived & (amax[i] == zero)
+        worst = umax(worst, zero if (sub(pattern, one) >= infinity) | empty else above)
+        most = umax(most, pattern)
+        d = d if above <= span else unit
         high = unit / d
-        runs[i] = zero if unusable else as_bits(top * d)
+        runs[i] = as_bits(top * d) if above <= span else zero  # zero makes all elements zeros
         highs[i] = as_bits(high)
         lows[i] = as_bits(fma(-high, d, unit) * high)
         divisors[i] = as_bits(d)
-    return odd != zero, seen != zero
+    return worst > span, most > infinity
 
 
 @inner
@@ -531,9 +556,6 @@ def _elements(x, at, out, to, count, pitch, runs, record, kind, result, vectors)
         for i in range(count):
             j = i * pitch
             _element_vector(x, at + j, out, to + j, runs, i, record, kind, result, vectors)
-            if len(vectors) == len(TWO):
-                j += lanes
-                _element_vector(x, at + j, out, to + j, runs, i, record, kind, result, vectors)
 
 
 @inner
@@ -551,7 +573,7 @@ def _record(z, p):
         like(z, p[0]), like(z, p[1]), like(z, p[2]), like(z, p[3]), like(z, p[4]),
         like(z, p[5]), like(z, p[6]), like(z, p[7]), like(z, p[8]), like(z, p[9]),
         like(z, p[10]), like(z, p[11]), like(z, p[12]), like(z, p[13]), like(z, p[14]),
-        like(z, p[15]), like(z, p[16]), like(z, p[17]),
+        like(z, p[15]),
     )  # fmt: skip
 
 
@@ -609,9 +631,7 @@ def blocks(
                     source, at = buffer, 0
                 if not aligned or len(packing) == len(PACKED):
                     target, to = result_buffer, 0
-                _elements(
-                    source, at, target, to, count, pitch, runs, record, kind, result, vectors
-                )
+                _elements(source, at, target, to, count, pitch, runs, record, kind, result, vectors)
                 if has_nan:
                     _mark_nan(target, to, place, count, pitch, p, filled)
                 if len(packing) == len(PACKED):
@@ -625,15 +645,14 @@ def _prepare_products(scales, runs, count, p, s):
     """What `_element_vector` needs of runs of codes; (irregular, has NaN)."""
     z = runs[0]
     one, zero, infinity = like(z, 1), like(z, 0), like(z, p[INFINITY])
-    factor, most = as_float(like(z, s[FACTOR])), like(z, s[MOST_FACTOR])
-    odd, seen = zero, zero
+    factor, limit = as_float(like(z, s[FACTOR])), like(z, s[MOST_FACTOR])
+    worst, most = zero, zero
     for i in range(count):
-        scale = scales[i]
-        d = as_bits(as_float(scale) * factor)
-        odd = bor(odd, one if (d > most) & (scale <= infinity) else zero)
-        seen = bor(seen, one if scale > infinity else zero)
+        d = as_bits(as_float(scales[i]) * factor)
+        worst = umax(worst, zero if sub(d, one) >= infinity else d)
+        most = umax(most, d)
         runs[i] = d
-    return odd != zero, seen != zero
+    return worst > limit, most > infinity
 
 
 @inner
@@ -656,7 +675,7 @@ def _beyond(codes, at, count, mask, top):
 
 
 @kernel
-def values(codes, out, scales, odd, p, s, height, width, section, kind, vectors, packing):
+def values(codes, out, scales, odd, p, s, height, width, section, kind, result, vectors, packing):
     """The values of codes; as `blocks`. Sections with codes of NaN or infinities are not regular.
 
     Under `packing` `codes` holds two codes a byte and has one row.
@@ -695,7 +714,7 @@ def values(codes, out, scales, odd, p, s, height, width, section, kind, vectors,
                     source, at = buffer, 0
                 if not aligned:
                     target, to = result_buffer, 0
-                _elements(source, at, target, to, count, pitch, runs, record, kind, (), vectors)
+                _elements(source, at, target, to, count, pitch, runs, record, kind, result, vectors)
                 if has_nan:
                     _mark_nan(target, to, place, count, pitch, p, s[NAN])
                 if not aligned:
@@ -703,15 +722,15 @@ def values(codes, out, scales, odd, p, s, height, width, section, kind, vectors,
 
 
 @kernel
-def ratio_scales(amax, scales, p, s):
-    """amax / qmax / outer, rounded to nearest even by addition, saturating."""
-    z = amax[0]
+def ratio_scales(scales, p, s):
+    """The largest magnitudes by amax / qmax / outer, rounded to nearest even by addition."""
+    z = scales[0]
     zero, infinity = like(z, 0), like(z, p[INFINITY])
     qmax, outer = as_float(like(z, s[QMAX])), as_float(like(z, p[OUTER]))
     over, lift, smallest = like(z, p[OVER]), like(z, p[LIFT]), like(z, p[SMALLEST])
     zero_scale, nan = like(z, s[ZERO_SCALE]), like(z, s[NAN])
-    for i in range(amax.size):
-        a = amax[i]
+    for i in range(scales.size):
+        a = scales[i]
         ratio = umin(as_bits(as_float(a) / qmax / outer), over)
         g = as_float(add(umax(band(ratio, infinity), smallest), lift))
         scale = as_bits((as_float(ratio) + g) - g)

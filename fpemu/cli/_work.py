@@ -121,8 +121,8 @@ class Work:
             if not finite.all():
                 a, b = a[finite], b[finite]
             d = b - a
-            self.signal += float(np.dot(a, a))
-            self.noise += float(np.dot(d, d))
+            self.signal += float(np.einsum("i,i", a, a))
+            self.noise += float(np.einsum("i,i", d, d))
 
     def draw(self, stream: IO[bytes]) -> None:
         """Write the picture of the tensors seen so far."""

@@ -1,8 +1,8 @@
 """Where rounding blocks a second time changes nothing.
 
-With s the scale, m the largest element of the block after rounding and qmax the largest there
-is, the second scale is that of m * s. Without an outer scale, for results that need no rounding
-and lie below the top binade of float32:
+With a the block's largest magnitude, s its scale, m the largest element after rounding and qmax
+the largest there is, the second scale is that of m * s. Away from the ends of the computing
+format's range:
 
 floor       2**emax <= m, so the scale stays: every mode, for elements that have 2**emax and no
             -2**k beyond -qmax (two's complement without ``sym``: -127.9 becomes -128, whose scale
@@ -14,25 +14,29 @@ even        a block that was given the larger scale because its maximum would ro
             keeps it where the maximum does so: nearest_even and nearest_away. In other modes the
             scale is halved, and twice the element below 2**emax is beyond qmax unless the top
             binade is full (it is in e2m1 and e5m2, not in e4m3fn).
-absmax      m = qmax where the scale's own error leaves it there, and the next scale is
-            qmax * s / qmax. Nearest modes, blocks whose scale is a normal number (a smaller one
-            is too coarse), and either products without rounding and a scale precise enough that
-            qmax / (1 + error) still rounds to qmax (e2m1 under e4m3fn or bf16, not e4m3fn under
-            e4m3fn), or a scale as wide as the computation and qmax = 2**k (2**i + 1) or 2**k, for
-            which (a / qmax) * qmax = a in floating point (Kahan; 6 is one, 7 and 448 are not).
-            Other modes see a quotient that is a bit off a value.
+absmax      Nearest modes, where the scale is a normal number (a smaller one is too coarse) and
+            its rounding leaves m at qmax: qmax / (1 + error) rounds to qmax (e2m1 under e4m3fn,
+            bf16 or fp32; not e4m3fn under e4m3fn). A scale as wide as the computation is found
+            again: with s = fl(a / n), fl(s n) is at least as near to s n as a is, so that
+            fl(fl(s n) / n) = s. Other modes see quotients beside the elements, but not where the
+            scale is that wide and qmax and every element are 2**k or 3 * 2**k (e2m1): then the s
+            for which 3 s is a tie are no fl(a / 6), and fl(fl(3 s) / s) = 3.
+pow2_m2,    as absmax: m is qmax all the more. The search finds a factor of 1 to have no error.
+mse, octav  (octav on integers does not search; it clips again.)
 no scale    every mode.
 
-Others have blocks that change: pow2_m2 as absmax; four_thirds where 3/2 * 2**emax rounds up to
-twice the scale; mse, octav and quest, which clip again; and every outer scale, whose
-t = A / (qmax * smax) is not found again from the rounded A.
+An outer scale is found again like an inner one, under absmax and pow2_m2 in nearest modes, where
+the largest block keeps the largest scale: nvfp4 is idempotent for blocks of normal scales.
+
+Elsewhere there are blocks that change: under four_thirds, where 3/2 * 2**emax becomes twice the
+scale, under quest, and under searches or powers of two with an outer scale, which then shrinks.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from fpemu.blocks import BlockFormat
+from fpemu.blocks import BlockFormat, Element
 from fpemu.formats import Format, Specials
 from fpemu.rounding import Rounding
 from fpemu.scales import ScaleMethod
@@ -40,23 +44,25 @@ from fpemu.testing._block_quantizers import Mode
 from fpemu.values import exponent_of, power_of_two
 
 _DOUBLING = (ScaleMethod.CEIL, ScaleMethod.RCEIL, ScaleMethod.POW2_M1)
+_FROM_RATIOS = (ScaleMethod.ABSMAX, ScaleMethod.POW2_M2)
+_SEARCHED = (ScaleMethod.MSE, ScaleMethod.OCTAV)
 _AWAY = (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY)
 
 
 def is_idempotent(fmt: BlockFormat, rounding: Mode, compute: Format) -> bool:
     """Whether rounding again in `compute` is claimed to change nothing; see this module."""
-    if fmt.outer is not None:
-        return False
     if fmt.scale is None:
         return True
     method = fmt.rule.method
+    if method in _FROM_RATIOS or (method in _SEARCHED and fmt.outer is None):
+        return not _clips_again(fmt) and _ratio_is_found_again(fmt, rounding, compute)
+    if fmt.outer is not None:
+        return False
     if method is ScaleMethod.FLOOR:
         return power_of_two(fmt.emax) in fmt.element and not _lower_end_is_longer(fmt)
     if method in _DOUBLING:
         return _closed_under_doubling(fmt)
-    if method is ScaleMethod.EVEN:
-        return _even(fmt, rounding)
-    return method is ScaleMethod.ABSMAX and _absmax(fmt, rounding, compute)
+    return method is ScaleMethod.EVEN and _even(fmt, rounding)
 
 
 def _lower_end_is_longer(fmt: BlockFormat) -> bool:
@@ -79,49 +85,66 @@ def _even(fmt: BlockFormat, rounding: Mode) -> bool:
     return fmt.qmax == full and not _lower_end_is_longer(fmt)
 
 
-def _absmax(fmt: BlockFormat, rounding: Mode, compute: Format) -> bool:
+# ------------------------------------------------------------- scales from quotients
+
+
+def _clips_again(fmt: BlockFormat) -> bool:
+    element = fmt.element
+    uniform = isinstance(element, Format) and element.specials is Specials.TWOS
+    return fmt.rule.method is ScaleMethod.OCTAV and uniform
+
+
+def _ratio_is_found_again(fmt: BlockFormat, rounding: Mode, compute: Format) -> bool:
     assert fmt.scale is not None
+    width = compute.mantissa_bits + 1
     if not (isinstance(rounding, Rounding) and rounding.is_nearest):
+        return _precision(fmt.scale) >= width and fmt.outer is None and _ones_and_threes(fmt)
+    if fmt.outer is not None:
+        largest = fmt.qmax * fmt.scale.max_value
+        if not _stays(fmt.scale, _precision(fmt.outer)):
+            return False
+        if not _finds_again(_bits_of(largest), fmt.outer, width):
+            return False
+    room = _precision(fmt.scale)
+    return _stays(fmt.element, room) and _finds_again(_bits_of(fmt.qmax), fmt.scale, width)
+
+
+def _finds_again(bits: int, scale: Format, width: int) -> bool:
+    """Whether products with numbers of `bits` bits are exact, or scales not rounded at all."""
+    return _precision(scale) >= width or bits + _precision(scale) <= width
+
+
+def _stays(fmt: Element, room: int) -> bool:
+    """Whether the largest value, divided by 1 + 2**-room, still rounds to itself."""
+    if not room:
         return False
-    width, room = compute.mantissa_bits + 1, _precision(fmt.scale)
-    if room >= width:
-        odd = fmt.qmax.numerator >> _trailing_zeros(fmt.qmax.numerator)
-        return odd == 1 or (odd - 1) & (odd - 2) == 0
-    below = fmt.element.neighbours(fmt.qmax - Fraction(1, 1 << 200))[0]
+    below = fmt.neighbours(fmt.max_value - Fraction(1, 1 << 200))[0]
     assert below is not None
-    stays = fmt.qmax / (1 + power_of_two(-room)) > (fmt.qmax + Fraction(below)) / 2
-    return stays and room + _element_precision(fmt) <= width
+    return fmt.max_value / (1 + power_of_two(-room)) > (fmt.max_value + Fraction(below)) / 2
+
+
+def _ones_and_threes(fmt: BlockFormat) -> bool:
+    odd = {_odd_part(Fraction(v)) for v in fmt.element.values() if v}
+    return odd == {1} or (odd == {1, 3} and _odd_part(fmt.qmax) == 3)
 
 
 def _precision(scale: Format) -> int:
-    if scale.specials is Specials.TWOS:  # few bits for small scales
-        return 0
-    return scale.mantissa_bits + 1
+    """Bits of a normal scale's significand; 0 where small scales have fewer."""
+    return 0 if scale.exponent_bits == 0 else scale.mantissa_bits + 1
 
 
-def _element_precision(fmt: BlockFormat) -> int:
-    if isinstance(fmt.element, Format):
-        return max(fmt.element.mantissa_bits + 1, fmt.element.bits if _fixed(fmt.element) else 0)
-    return max(_bits_of(Fraction(v)) for v in fmt.element.values())
-
-
-def _fixed(element: Format) -> bool:
-    return element.exponent_bits == 0
+def _odd_part(value: Fraction) -> int:
+    n = abs(value.numerator)
+    return n >> ((n & -n).bit_length() - 1)
 
 
 def _bits_of(value: Fraction) -> int:
-    n = abs(value.numerator)
-    return (n >> _trailing_zeros(n)).bit_length() if n else 0
-
-
-def _trailing_zeros(n: int) -> int:
-    return (n & -n).bit_length() - 1
+    return _odd_part(value).bit_length()
 
 
 def finest(fmt: BlockFormat) -> Fraction:
     """A power of two that every element is a multiple of."""
     if isinstance(fmt.element, Format):
-        smallest = fmt.element.smallest_positive
-        return power_of_two(fmt.element.step_exponent(smallest))
+        return power_of_two(fmt.element.step_exponent(fmt.element.smallest_positive))
     values = [Fraction(v) for v in fmt.element.values()]
     return min(power_of_two(exponent_of(Fraction(1, v.denominator))) for v in values)

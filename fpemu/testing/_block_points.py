@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import cycle, islice, pairwise
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -23,6 +23,7 @@ from fpemu.testing._block_geometry import block_count, block_numbers
 from fpemu.testing._block_quantizers import scales_by_definition
 from fpemu.testing._patterns import Floats, bits, container_of, float_dtype, floats, narrow, widen
 from fpemu.testing._points import reals, some_codes
+from fpemu.values import exponent_of, power_of_two
 
 Float64s = NDArray[np.float64]
 _SHARED = 40  # elements of an array that is one block
@@ -137,7 +138,7 @@ def usual_shapes(fmt: BlockFormat) -> tuple[tuple[int, ...], ...]:
         return ((5, 12),)
     if isinstance(block, int):
         columns = 2 * block + (block + 1) // 3 if block <= 160 else block + 3
-        return ((max(2, min(24, 700 // columns)), columns),)
+        return ((max(2, min(24, 500 // columns)), columns),)
     assert isinstance(block, tuple)
     rows, columns = block
     if rows * columns <= 260:
@@ -150,7 +151,7 @@ def _points(fmt: BlockFormat, dtype: np.dtype[Any]) -> tuple[Floats, ...]:
     found = []
     for tops in levels(fmt, dtype):
         for shape in usual_shapes(fmt):
-            most = 6 if fmt.block in (TENSOR, CHANNEL) else 2
+            most = 6 if fmt.block in (TENSOR, CHANNEL) else 3
             turns = min(-(-len(tops) // max(block_count(shape, fmt), 1)), most)
             for turn in range(turns):
                 x = fill(shape, fmt, tops, turn=turn * len(tops) // turns)
@@ -168,3 +169,38 @@ def block_points(fmt: BlockFormat, dtype: DTypeLike = np.float32) -> tuple[Float
     them.
     """
     return _points(fmt, float_dtype(dtype))
+
+
+class Ordinary(NamedTuple):
+    """Largest magnitudes well inside every range: `tops`, the `amax` to pass (None without an
+    outer scale), and the `room` in binades either way; negative if there is none."""
+
+    tops: Floats
+    amax: float | None
+    room: int
+
+
+def ordinary(fmt: BlockFormat, dtype: DTypeLike) -> Ordinary:
+    """Blocks of similar size whose scales are normal numbers, for a format with scales."""
+    assert fmt.scale is not None
+    ratios = np.array([1.0, 1.3, 1.9, 1.7, 1 + 2.0**-20, 2 - 2.0**-20])
+    if fmt.outer is None:
+        low, high = _normal_exponents(fmt.scale, fmt.emax)
+        unit, amax = fmt.qmax * power_of_two((low + high) // 2), None
+    else:
+        product = fmt.qmax * fmt.scale.max_value
+        low, high = _normal_exponents(fmt.outer, exponent_of(product))
+        most = product * power_of_two((low + high) // 2)
+        unit, amax = most * Fraction(2, 5), float(most)
+    tops = narrow(ratios * float(unit), dtype)
+    return Ordinary(tops, amax, min((high - low) // 2 - 3, 20))
+
+
+def _normal_exponents(fmt: Format, shift: int) -> tuple[int, int]:
+    """Exponents between which a format scales like numbers without a range, and products with
+    something of exponent `shift` are well inside float32."""
+    low = exponent_of(Fraction(fmt.min_normal or fmt.smallest_positive))
+    high = exponent_of(fmt.max_value)
+    if fmt.exponent_bits == 0:
+        return high, high
+    return max(low, -60 - shift, -60), min(high, 60 - shift, 60)

@@ -217,7 +217,7 @@ class _Array(NamedTuple):
         return np.frombuffer(self.content, self.dtype).reshape(self.shape)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _scales(source: _Array, fmt: BlockFormat, axis: int, amax: float | None) -> Scales:
     x = source.array
     compute = compute_format(x)
@@ -273,7 +273,7 @@ def _in_powers(
     return found
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _values(
     source: _Array,
     fmt: BlockFormat,
@@ -286,7 +286,7 @@ def _values(
     each, outer = scales
     drawn = draws(key, x.size, rounding).tolist() if isinstance(rounding, Stochastic) else None
     numbers = [as_value(v) for v in widen(x).reshape(-1).tolist()]
-    container = container_of(x.dtype)
+    container, compute = container_of(x.dtype), compute_format(x)
     found = [0] * x.size
     for scale, block in zip(each, members(x, fmt, axis), strict=True):
         rounded: Block = block_reference.round_block(
@@ -296,11 +296,12 @@ def _values(
             outer,
             rounding=rounding,
             draws=None if drawn is None else [drawn[i] for i in block],
-            compute=compute_format(x),
+            compute=compute,
         )
         for i, value in zip(block, rounded.values, strict=True):
-            once = round_value(container.format, value, Rounding.NEAREST_EVEN, _SATURATE)
-            found[i] = container.pattern(once)
+            if container.format != compute:
+                value = round_value(container.format, value, Rounding.NEAREST_EVEN, _SATURATE)
+            found[i] = container.pattern(value)
     return tuple(found)
 
 

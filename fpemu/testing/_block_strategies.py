@@ -18,7 +18,6 @@ from fpemu.testing._block_geometry import block_numbers
 from fpemu.testing._block_points import fill, levels
 from fpemu.testing._block_trial import as_block_format
 from fpemu.testing._patterns import Floats, container_of, float_dtype, floats, nans, narrow
-from fpemu.testing.strategies import formats
 
 _SCALES = ("e8m0", "e4m3fn", "ue4m3", "ue5m3", "e5m3", "bf16", "fp32", "fp16", "none")
 _NARROW = ("e4m3fn", "ue4m3", "ue5m3", "e5m3")  # leave room for an outer scale
@@ -72,6 +71,8 @@ def block_formats(draw: st.DrawFn, max_bits: int = 8, searched: bool = True) -> 
 
 
 def _elements(max_bits: int) -> st.SearchStrategy[Element]:
+    from fpemu.testing.strategies import formats  # which imports this module
+
     def fits(fmt: Format) -> bool:
         return fmt.signed and fmt.has_zero and FLOAT32.holds(fmt)
 

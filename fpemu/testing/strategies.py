@@ -31,6 +31,9 @@ from fpemu.keys import Key
 from fpemu.policy import NanRule, Overflow, Policy
 from fpemu.rounding import Descriptor, Noise, PseudoNoise, Rounding, Step, Stochastic, Variant
 from fpemu.testing import _patterns
+from fpemu.testing._block_strategies import block_formats as block_formats
+from fpemu.testing._block_strategies import blocks as blocks
+from fpemu.testing._block_strategies import scale_rules as scale_rules
 from fpemu.testing._patterns import Floats, container_of, float_dtype, floats, narrow
 from fpemu.testing._points import magnitudes, points
 
@@ -206,9 +209,3 @@ def keys(draw: st.DrawFn) -> Key:
         return key
     length = draw(st.integers(1, 9) | st.integers(1, _WORD))
     return Key(key.seed, key.stream, key.offset, length, draw(word))
-
-
-# At the end, because they build on what is above.
-from fpemu.testing._block_strategies import block_formats as block_formats  # noqa: E402
-from fpemu.testing._block_strategies import blocks as blocks  # noqa: E402
-from fpemu.testing._block_strategies import scale_rules as scale_rules  # noqa: E402

@@ -302,7 +302,7 @@ def test_memory_is_three_times_the_largest_tensor(
     suffix: str, fmt: str, dtype: str, packed: bool, tmp_path: Path
 ) -> None:
     """Of a file of six such tensors; a few megabytes are for pieces of fixed size."""
-    shape = (1024, 512 * 4 // np.dtype(dtype).itemsize)
+    shape = (1024, 4096 // np.dtype(dtype).itemsize)
     x = np.random.default_rng(0).standard_normal(shape, dtype="f4").astype(dtype)
     sources = {"small": {"a": x[:8]}, "large": {f"t{i}": x for i in range(6)}}
     for name, some in sources.items():
@@ -319,7 +319,7 @@ def test_memory_is_three_times_the_largest_tensor(
     assert done.returncode == 0, done.stderr
     peaks = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
     assert len(peaks) == 1 + packed
-    assert max(peaks) < 3 * x.nbytes + (4 << 20)
+    assert max(peaks) < 3 * x.nbytes + (6 << 20)
 
 
 # ------------------------------------------------------------------ bad input

@@ -1,6 +1,7 @@
 """Write the golden files beside this script, from the reference alone: python tests/golden/make.py
 
-They pin what a key draws and what stochastic rounding and noise do with it. A change of any
+They pin what a key draws and what stochastic rounding and noise do with it, and blocks of every
+scale rule. A change of any
 number here changes the contract (`fpemu.CONTRACT`); a test compares the files with this script
 and with every backend.
 """
@@ -15,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from fpemu import CONTRACT, Format, Key, Policy, PseudoNoise, Stochastic
+from fpemu.blocks import BlockFormat
 from fpemu.catalog import parse
 from fpemu.rounding import parse_rounding
 from fpemu.testing import Reference, bits, draws, lanes, pseudo_round
+from fpemu.testing._block_points import fill, largest_magnitudes
+from fpemu.testing._block_quantizers import scales_by_definition, values_by_definition
 from fpemu.testing._patterns import exact, float_dtype, floats, narrow
 from fpemu.testing._points import magnitudes
 
@@ -74,6 +78,33 @@ NOISE = (
     ("e4m3fn", "float32", "pseudo_gaussian:ulp", (64,)),
     ("bf16", "float32", "pseudo_normal:ulp", (64,)),
     ("e2m1", "float64", "pseudo_uniform:ulp", (64,)),
+)
+
+# One format for every rule that the reference defines, then stochastic blocks of the named ones.
+BLOCKS = (
+    ("e2m1[8,e8m0,floor]", "float32", "nearest_even", (3, 20)),
+    ("e4m3fn[8,e8m0,ceil]", "float32", "nearest_even", (3, 20)),
+    ("e4m3fn[8,e8m0,even]", "float32", "nearest_even", (3, 20)),
+    ("e2m1[8,e8m0,rceil]", "float32", "nearest_even", (3, 20)),
+    ("e2m1[8,e4m3fn,absmax]", "float32", "nearest_even", (3, 20)),
+    ("e2m1[8,fp32,pow2_m1]", "float32", "nearest_even", (3, 20)),
+    ("int8[8,fp32,pow2_m2]", "float32", "nearest_even", (3, 20)),
+    ("e2m1[8,e8m0,four_thirds]", "float32", "nearest_even", (3, 20)),
+    ("e2m1[8,e4m3fn,absmax,fp32]", "float64", "nearest_even", (3, 20)),
+    ("e3m2[4x5,e5m3,absmax,bf16]", "float16", "to_odd", (6, 11)),
+    ("mxfp4", "float32", "stochastic:8", (2, 70)),
+    ("mxfp6_e3m2", "float32", "stochastic:16", (2, 70)),
+    ("mxfp6_e2m3", "bfloat16", "stochastic:3:B", (2, 70)),
+    ("mxfp8_e4m3", "float32", "stochastic", (2, 70)),
+    ("mxfp8_e5m2", "float64", "stochastic:11:C", (2, 70)),
+    ("mxint8", "float32", "stochastic:12", (2, 70)),
+    ("nvfp4", "float32", "stochastic:8", (3, 37)),
+    ("nvint4", "float16", "stochastic:equal", (3, 37)),
+    ("bfp(6,16)", "float32", "stochastic:5", (3, 37)),
+    ("e2m1[4x4,e8m0]", "float32", "stochastic:8", (2, 6, 9)),
+    ("e4m3fn[channel,fp32]", "float32", "stochastic:16", (9, 7)),
+    ("e2m1[tensor,bf16]", "float32", "stochastic:8", (9, 7)),
+    ("hif8[16,e8m0]", "float32", "stochastic:8", (3, 37)),
 )
 
 
@@ -169,11 +200,38 @@ def noise_cases() -> Iterator[dict[str, Any]]:
         }
 
 
+def block_cases() -> Iterator[dict[str, Any]]:
+    for turn, (spelling, dtype, rounding, shape) in enumerate(BLOCKS):
+        fmt, mode = BlockFormat.parse(spelling), parse_rounding(rounding)
+        assert not isinstance(mode, PseudoNoise)
+        key = KEYS[turn % 6]  # those without rows
+        # One outer scale for all: keep to ordinary sizes, so that not all else is zero.
+        tops = largest_magnitudes(fmt, dtype)
+        if fmt.outer is not None:
+            tops = weights(dtype, 16, spelling)
+        x = fill(shape, fmt, np.abs(tops), turn=turn)
+        width = float_dtype(dtype).itemsize * 8
+        scales = scales_by_definition(x, fmt)
+        assert fmt.scale is not None
+        yield {
+            "format": spelling,
+            "dtype": dtype,
+            "rounding": rounding,
+            "key": fields(key),
+            "shape": list(shape),
+            "x": hexadecimal(bits(x), width),
+            "scales": " ".join(f"{fmt.scale.encode(scale):x}" for scale in scales.each),
+            "outer": None if scales.outer is None else float(scales.outer).hex(),
+            "values": hexadecimal(bits(values_by_definition(x, fmt, mode, key)), width),
+        }
+
+
 def files() -> dict[str, dict[str, Any]]:
     """The contents of every golden file by its name."""
     return {
         "philox.json": {"contract": CONTRACT, **philox_file()},
         "stochastic.json": {"contract": CONTRACT, "cases": list(stochastic_cases())},
+        "blocks.json": {"contract": CONTRACT, "cases": list(block_cases())},
         "noise.json": {"contract": CONTRACT, "cases": list(noise_cases())},
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ from hypothesis import strategies as st
 
 import fpemu
 from fpemu import Key, Rounding, Stochastic
-from fpemu.block_reference import outer_scale
 from fpemu.blocks import NAMES, BlockFormat
-from fpemu.lowering import FLOAT32, FLOAT64
+from fpemu.lowering import FLOAT32
+from fpemu.rounding import parse_rounding
 from fpemu.testing import BLOCK_LAWS, BlockBackend, BlockReference, bits, block_points, check_blocks
 from fpemu.testing import strategies as fst
 from fpemu.testing._block_quantizers import values_by_definition
@@ -56,18 +55,19 @@ AWKWARD = (
     "bint2[32,bf16]",
 )
 FORMATS = (*NAMES, *AWKWARD)
+RARE = ("searched_scales_are_no_worse", "tiles_transpose")
 SLOW = ("maxima_beside_powers_of_two", "stochastic_blocks_are_unbiased")
 
 
 @pytest.mark.parametrize("spelling", FORMATS)
 def test_all_laws_hold(backend: str, spelling: str) -> None:
-    """Some roundings with one dtype each, in turn; nightly all of them with every dtype."""
+    """To nearest, and another rounding and dtype in turn; nightly all of them."""
     dtypes = ("float32", "float64", "bfloat16", "float16")
     turn = sum(map(ord, spelling))
-    modes = range(len(BLOCK_ROUNDINGS)) if NIGHTLY else (0, 1 + turn % 6, 7 + turn % 5)
+    modes = range(len(BLOCK_ROUNDINGS)) if NIGHTLY else (0, 1 + turn % 11)
     for number, mode in enumerate(modes):
         rounding = BLOCK_ROUNDINGS[mode]
-        for dtype in dtypes if NIGHTLY else dtypes[(turn + number) % 4 if number else 0 :][:1]:
+        for dtype in dtypes if NIGHTLY else dtypes[turn % 4 if number else 0 :][:1]:
             check_blocks(
                 BlockBackend(backend),
                 spelling,
@@ -86,11 +86,14 @@ def test_draws_of_few_bits_are_unbiased(backend: str, spelling: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in BLOCK_LAWS if name not in SLOW])
-@settings(max_examples=max(settings.default.max_examples // 4, 5))
+@settings(max_examples=max(settings.default.max_examples // 10, 5))
 @given(data=st.data())
 def test_law_on_drawn_blocks(backend: str, name: str, data: st.DataObject) -> None:
     law = BLOCK_LAWS[name]
-    fmt = data.draw(fst.block_formats(), label="fmt")
+    formats = fst.block_formats()
+    if name in RARE:
+        formats = st.sampled_from([BlockFormat.parse(spelling) for spelling in FORMATS])
+    fmt = data.draw(formats, label="fmt")
     modes = [mode for mode in BLOCK_ROUNDINGS if law.applies(fmt, mode)]
     assume(modes)
     rounding = data.draw(st.sampled_from(modes), label="rounding")
@@ -126,6 +129,7 @@ IDEMPOTENT = (
     ("int8[32,e8m0]", "nearest_even", False),  # -127.9 becomes -128
     ("bint2[32,e8m0]", "nearest_even", False),  # 2 is no element
     ("e2m1[32,e8m0,ceil]", "stochastic:8", True),
+    ("int8[32,e8m0,ceil]", "toward_negative", True),
     ("e4m3fn[32,e8m0,rceil]", "toward_zero", True),
     ("nf4[16,e8m0,rceil]", "nearest_even", False),  # not closed under doubling
     ("e4m3fn[32,e8m0,even]", "nearest_even", True),
@@ -134,18 +138,27 @@ IDEMPOTENT = (
     ("e2m1[32,e8m0,four_thirds]", "nearest_even", False),
     ("e2m1[16,e4m3fn]", "nearest_even", True),
     ("e2m1[16,e4m3fn]", "nearest_zero", True),
+    ("e2m1[16,e4m3fn]", "toward_zero", False),
     ("e4m3fn[16,e4m3fn]", "nearest_even", False),  # 448 / (1 + 1/16) rounds to 416
-    ("e2m1[16,bf16]", "nearest_away", True),
-    ("e2m1[16,fp32]", "nearest_even", True),  # 6 = 2 * (2 + 1)
-    ("e2m1[16,fp32]", "toward_zero", False),
-    ("e2m1[16,fp32]", "stochastic", False),
-    ("int4[16,fp32]", "nearest_even", False),  # 7
     ("e2m1[16,e8m0,absmax]", "nearest_even", False),
-    ("nvfp4", "nearest_even", False),  # 2688 = 128 * 21
-    ("e2m1[16,fp32,pow2_m2]", "toward_zero", False),
-    ("e2m1[16,fp32,mse:9:0.8:2]", "nearest_even", False),
-    ("e2m1[16,fp32,octav]", "nearest_even", False),
+    ("e2m1[16,bf16]", "nearest_away", True),
+    ("e2m1[16,fp32]", "nearest_even", True),
+    ("e2m1[16,fp32]", "toward_zero", True),  # elements are 2**k and 3 * 2**k
+    ("e2m1[16,fp32]", "stochastic", True),
+    ("int4[16,fp32]", "nearest_even", True),
+    ("int4[16,fp32]", "toward_zero", False),
+    ("e4m3fn[16,fp32]", "to_odd", False),
+    ("nf4[16,fp32]", "nearest_even", True),
+    ("e2m1[16,fp32,pow2_m2]", "toward_zero", True),
+    ("int4[16,fp32,pow2_m2]", "nearest_even", True),
+    ("e2m1[16,fp32,mse:9:0.8:2]", "nearest_even", True),
+    ("e2m1[16,fp32,octav]", "nearest_even", True),
+    ("int4[16,fp32,octav]", "nearest_even", False),
     ("e2m1[16,fp32,quest]", "nearest_even", False),
+    ("nvfp4", "nearest_even", True),
+    ("nvfp4", "stochastic", False),
+    ("nvint4", "nearest_even", True),
+    ("e2m1[16,e4m3fn,floor,fp32]", "nearest_even", False),
     ("e4m3fn[32,none]", "toward_positive", True),
 )
 
@@ -153,14 +166,32 @@ IDEMPOTENT = (
 @pytest.mark.parametrize(("spelling", "rounding", "claimed"), IDEMPOTENT)
 def test_idempotence_is_claimed_where_it_holds(spelling: str, rounding: str, claimed: bool) -> None:
     """And where it is not claimed, among a few thousand ordinary blocks there is a witness."""
-    fmt, mode = BlockFormat.parse(spelling), fpemu.rounding.parse_rounding(rounding)
+    fmt, mode = BlockFormat.parse(spelling), parse_rounding(rounding)
     assert is_idempotent(fmt, mode, FLOAT32.format) is claimed
     generator = np.random.default_rng(7)
-    x = generator.standard_normal((4000, 32), np.float32)
-    x *= np.exp2(generator.integers(-3, 4, (4000, 1))).astype(np.float32)
-    once = fpemu.quantize(x, fmt, rounding=mode, key=Key(1))
-    twice = fpemu.quantize(once, fmt, rounding=mode, key=Key(2))
+    x = generator.standard_normal((1500, 32), np.float32)
+    x *= np.exp2(generator.integers(-3, 4, (1500, 1))).astype(np.float32)
+    x[0] = 2.0
+    once = fpemu.quantize(x, fmt, rounding=mode, key=Key(1), backend="numpy")
+    twice = fpemu.quantize(once, fmt, rounding=mode, key=Key(2), backend="numpy")
     assert (bits(once) == bits(twice)).all() == claimed
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "e2m1[16,e4m3fn,absmax,e4m3fn]",  # the outer scale is too coarse
+        "e2m1[16,e4m3fn,mse:9:0.8:2,fp32]",  # the largest block may lose the largest scale
+    ],
+)
+def test_outer_scales_that_are_not_found_again(spelling: str) -> None:
+    fmt = BlockFormat.parse(spelling)
+    assert not is_idempotent(fmt, Rounding.NEAREST_EVEN, FLOAT32.format)
+    changed = 0
+    for x in np.random.default_rng(7).standard_normal((100, 16), np.float32):
+        once = fpemu.quantize(x, fmt)
+        changed += (fpemu.quantize(once, fmt) != once).any()
+    assert changed
 
 
 @pytest.mark.parametrize(
@@ -188,28 +219,11 @@ def test_twice_is_four_thirds_of_the_scale() -> None:
 # ------------------------------------------------------------------ some by hand
 
 
-def test_the_outer_scale_is_not_found_again() -> None:
-    """t = A / 2688, and 2688 t / 2688 need not be t."""
-    fmt = BlockFormat.parse("nvfp4")
-    different = 0
-    for n in range(100, 200):
-        t = outer_scale(fmt, Fraction(n))
-        assert isinstance(t, Fraction)
-        rounded = FLOAT32.format.neighbours(t * 2688)
-        again = {outer_scale(fmt, Fraction(v)) for v in rounded if v is not None}
-        different += t not in again
-    x = np.array([np.arange(100, 200)], np.float32).T * np.ones(16, np.float32)
-    once = np.stack([fpemu.quantize(row, fmt) for row in x])
-    twice = np.stack([fpemu.quantize(row, fmt) for row in once])
-    assert (once != twice).any() or different
-
-
 def test_float64_blocks_are_computed_in_float64(backend: str) -> None:
     fmt = BlockFormat.parse("e2m1[16,fp32,absmax]")
     x = block_points(fmt, "float64")[0]
     got = fpemu.quantize(x, fmt, backend=backend)
     assert (bits(got) == bits(values_by_definition(x, fmt, Rounding.NEAREST_EVEN, KEY))).all()
-    assert not FLOAT32.holds(FLOAT64.format)
 
 
 def test_blocks_of_one_row_share_s_max(backend: str) -> None:
@@ -225,8 +239,8 @@ def test_blocks_of_one_row_share_s_max(backend: str) -> None:
 
 
 def test_ratios_of_scales_may_overflow(backend: str) -> None:
-    x = np.array([2.0**127, 2.0**-126], np.float32)
-    got = fpemu.quantize(x, "e2m1[1,fp32,pow2_m2]", backend=backend)
-    assert (bits(got) == bits(BlockReference().quantize(
-        x, BlockFormat.parse("e2m1[1,fp32,pow2_m2]"), Rounding.NEAREST_EVEN, KEY))).all()  # fmt: skip
+    x, fmt = np.array([2.0**127, 2.0**-126], np.float32), "e2m1[1,fp32,pow2_m2]"
+    got = fpemu.quantize(x, fmt, backend=backend)
+    expected = values_by_definition(x, BlockFormat.parse(fmt), Rounding.NEAREST_EVEN, KEY)
+    assert bits(got).tolist() == bits(expected).tolist()
     assert got[1] > 0

@@ -1,4 +1,4 @@
-"""The golden files: known answers of Philox, and the bits of stochastic rounding and noise.
+"""The golden files: known answers of Philox, bits of stochastic rounding and noise, and blocks.
 
 `tests/golden/make.py` writes them from the reference. That the files still are what it writes
 pins the reference; that the backends give them pins the backends.
@@ -17,6 +17,10 @@ import pytest
 
 import fpemu
 from fpemu import Key, philox
+from fpemu.blocks import BlockFormat
+from fpemu.catalog import parse
+from fpemu.quantized import compress
+from fpemu.scales import ScaleMethod
 from fpemu.testing import bits
 from fpemu.testing._patterns import float_dtype, floats
 
@@ -39,6 +43,7 @@ def script() -> ModuleType:
 
 
 STOCHASTIC, NOISE, PHILOX = load("stochastic.json"), load("noise.json"), load("philox.json")
+BLOCKS = load("blocks.json")
 
 
 def label(case: dict[str, Any]) -> str:
@@ -55,7 +60,7 @@ def parsed(case: dict[str, Any], field: str) -> np.ndarray:
     return floats(patterns, float_dtype(case["dtype"])).reshape(case.get("shape", -1))
 
 
-@pytest.mark.parametrize("name", ["philox.json", "stochastic.json", "noise.json"])
+@pytest.mark.parametrize("name", ["philox.json", "stochastic.json", "noise.json", "blocks.json"])
 def test_files_are_what_the_reference_gives(name: str) -> None:
     made = script()
     assert (GOLDEN / name).read_text(encoding="utf-8") == made.text(made.files()[name])
@@ -92,18 +97,18 @@ def test_lanes(backend: str, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", STOCHASTIC["cases"], ids=label)
 def test_stochastic_bits(backend: str, case: dict[str, Any]) -> None:
-    x = parsed(case, "x")
+    x, fmt = parsed(case, "x"), parse(case["format"])  # mxint8 alone is a block format
     arguments = {
         "rounding": case["rounding"],
         "policy": case["policy"],
         "key": Key(**case["key"]),
         "backend": backend,
     }
-    got = fpemu.quantize(x, case["format"], **arguments)
+    got = fpemu.quantize(x, fmt, **arguments)
     assert bits(got).tolist() == bits(parsed(case, "values")).tolist()
     expected = case["codes"].split()
     coded = np.array([code != "-" for code in expected])
-    codes = fpemu.encode(np.where(coded, x, x.dtype.type(0)), case["format"], **arguments)
+    codes = fpemu.encode(np.where(coded, x, x.dtype.type(0)), fmt, **arguments)
     assert codes[coded].tolist() == [int(code, 16) for code in expected if code != "-"]
 
 
@@ -117,3 +122,22 @@ def test_noise_bits(backend: str, case: dict[str, Any]) -> None:
         backend=backend,
     )
     assert bits(got).tolist() == bits(parsed(case, "values")).tolist()
+
+
+@pytest.mark.parametrize("case", BLOCKS["cases"], ids=label)
+def test_block_bits(backend: str, case: dict[str, Any]) -> None:
+    """Values, scale codes and the outer scale, and what is read back from them."""
+    x, expected = parsed(case, "x"), bits(parsed(case, "values")).tolist()
+    arguments = {"rounding": case["rounding"], "key": Key(**case["key"]), "backend": backend}
+    assert bits(fpemu.quantize(x, case["format"], **arguments)).tolist() == expected
+    stored = compress(x, case["format"], **arguments)
+    assert stored.scales is not None
+    assert stored.scales.reshape(-1).tolist() == [int(code, 16) for code in case["scales"].split()]
+    assert stored.outer == (None if case["outer"] is None else float.fromhex(case["outer"]))
+    assert bits(stored.dequantize(backend=backend)).tolist() == expected
+
+
+def test_every_rule_of_the_reference_has_a_golden_block() -> None:
+    rules = {BlockFormat.parse(case["format"]).rule.method for case in BLOCKS["cases"]}
+    searched = {ScaleMethod.MSE, ScaleMethod.OCTAV, ScaleMethod.QUEST}
+    assert rules == set(ScaleMethod) - searched

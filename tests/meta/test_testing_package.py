@@ -7,15 +7,28 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import find, given
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 import fpemu.testing.hypothesis_entry  # noqa: F401 - registers; an installation does it itself
 from fpemu import Format, Key, Policy, PseudoNoise, Rounding, Special, Specials, Stochastic
+from fpemu.blocks import CHANNEL, TENSOR, BlockFormat
 from fpemu.catalog import CANONICAL, parse
 from fpemu.formats import Subnormals
 from fpemu.lowering import FLOAT64
-from fpemu.testing import Table, bits, check, containers, draws, points, table
+from fpemu.scales import ScaleMethod, ScaleRule
+from fpemu.table_format import TableFormat
+from fpemu.testing import (
+    Table,
+    bits,
+    block_points,
+    check,
+    check_blocks,
+    containers,
+    draws,
+    points,
+    table,
+)
 from fpemu.testing import strategies as fst
 from fpemu.testing._patterns import (
     container_of,
@@ -60,7 +73,10 @@ def test_the_entry_point_is_light() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", [Format, Key, Policy, PseudoNoise, Rounding, Stochastic])
+@pytest.mark.parametrize(
+    "kind",
+    [BlockFormat, Format, Key, Policy, PseudoNoise, Rounding, ScaleRule, Stochastic],
+)
 def test_types_resolve(kind: type) -> None:
     assert isinstance(find(st.from_type(kind), lambda _: True), kind)
 
@@ -217,3 +233,95 @@ def test_draws_are_for_adapters() -> None:
     """A foreign quantizer takes the integers of a key from here."""
     drawn = draws(7, 5, Stochastic(8))
     assert drawn.tolist() == [Key(7).lane(j, 8) for j in range(5)]
+
+
+# ------------------------------------------------------------------------- blocks
+
+
+def test_the_laws_of_blocks_work_without_hypothesis() -> None:
+    run(
+        "import sys\n"
+        "sys.modules['hypothesis'] = None\n"
+        "from fpemu.testing import BlockBackend, check_blocks\n"
+        "ran = check_blocks(BlockBackend('numpy'), 'e2m1[4,e8m0]', rounding='nearest_even')\n"
+        "assert 'blocks_are_idempotent' in ran\n"
+    )
+
+
+def test_a_function_of_ones_own_can_be_checked() -> None:
+    """The least that a quantizer must have: no stored form, nothing of fpemu's arrays."""
+
+    class Mine:
+        def quantize(self, x, fmt, rounding, key, axis=-1, amax=None):
+            size = np.abs(x).max(axis=axis, keepdims=True)
+            exponent = np.frexp(size)[1] - 3
+            scale = np.where(size == 0, 1, np.ldexp(np.float32(1), exponent.clip(-127, 127)))
+            return np.copysign(np.minimum(np.rint(np.abs(x / scale) * 2) / 2, 6) * scale, x)
+
+    x = np.array([[8, 1, -2, 0], [4, 2, 1, -0.0]], np.float32)
+    ran = check_blocks(
+        Mine(), "e2m1[4,e8m0]", x=x, rounding="nearest_even",
+        skip={"spoiled_blocks_spoil_no_other", "maxima_beside_powers_of_two",
+              "tiny_blocks_agree_with_the_reference", "small_arrays_are_taken",
+              "powers_of_two_commute", "runs_are_tiles", "blocks_do_not_see_each_other"},
+    )  # fmt: skip
+    assert "blocks_agree_with_the_reference" in ran
+    assert not any("stor" in name for name in ran)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda fmt: fmt.block == TENSOR,
+        lambda fmt: fmt.block == CHANNEL,
+        lambda fmt: isinstance(fmt.block, tuple),
+        lambda fmt: fmt.scale is None,
+        lambda fmt: fmt.outer is not None and str(fmt.outer) == "bf16",
+        lambda fmt: fmt.symmetric and str(fmt) not in ("mxint8", "nvint4"),
+        lambda fmt: isinstance(fmt.element, TableFormat),
+        lambda fmt: fmt.rule.method is ScaleMethod.QUEST,
+        lambda fmt: fmt.rule.method is ScaleMethod.FOUR_THIRDS,
+    ],
+)
+def test_every_kind_of_block_format_is_drawn(wanted) -> None:
+    assert wanted(find(fst.block_formats(), wanted))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda x: x.shape[1] > 32 and x.shape[1] % 32,
+        lambda x: (x[:, :32] == 0).all() and x.shape[1] > 32,
+        lambda x: np.isnan(x).any(),
+        lambda x: np.isinf(x).any(),
+        lambda x: (x == 0).any() and np.signbit(x[x == 0]).any(),
+        lambda x: 0 < np.abs(x).max() < 2.0**-126,
+        lambda x: np.abs(x).max() == np.finfo(np.float32).max,
+        lambda x: np.abs(x).max() == 8 - 2.0**-21,
+    ],
+)
+def test_awkward_blocks_come_up(wanted) -> None:
+    found = find(fst.blocks("mxfp4", finite=False), wanted, settings=settings(max_examples=5000))
+    assert found.dtype == np.float32
+
+
+def test_blocks_have_the_shape_asked_for() -> None:
+    x = find(fst.blocks("mxfp4", "float16", shape=(2, 3, 4), axis=1), lambda _: True)
+    assert (x.shape, x.dtype) == ((2, 3, 4), np.float16)
+
+
+@pytest.mark.parametrize("spelling", ["mxfp4", "nvfp4", "mxint8"])
+def test_block_points_hold_the_maxima_that_matter(spelling: str) -> None:
+    fmt = BlockFormat.parse(spelling)
+    found = block_points(fmt, "float32")
+    assert all(np.isfinite(x).all() and not x.flags.writeable for x in found)
+    maxima = {
+        float(np.abs(x[row, first : first + fmt.block]).max())
+        for x in found
+        for row in range(len(x))
+        for first in range(0, x.shape[1], fmt.block)
+    }
+    assert any(np.frexp(m)[0] == 0.5 for m in maxima)
+    assert any(np.frexp(m)[0] == 1 - 2.0**-24 for m in maxima)
+    assert max(maxima) == np.finfo(np.float32).max
+    assert min(maxima) < 2.0**-126

@@ -20,9 +20,7 @@ def round_at(
     check(library().fpemu_cuda_round(x, out, size, c_params(params), address, stream))
 
 
-def encode_at(
-    x: int, codes: int, size: int, code_bytes: int, params: Params, stream: int
-) -> None:
+def encode_at(x: int, codes: int, size: int, code_bytes: int, params: Params, stream: int) -> None:
     """Patterns of members to codes."""
     check(library().fpemu_cuda_encode(x, codes, size, code_bytes, c_params(params), stream))
 

@@ -23,13 +23,13 @@ _NAMES = {"win32": "fpemu_core.dll", "darwin": "libfpemu_core.dylib"}
 class CParams(ctypes.Structure):
     """`fpemu_params`: the fields of `fpemu.lowering.Params`, in order."""
 
-    _fields_ = tuple((name, ctypes.c_uint64) for name in Params._fields)  # noqa: RUF012
+    _fields_ = tuple((name, ctypes.c_uint64) for name in Params._fields)
 
 
 class CKey(ctypes.Structure):
     """`fpemu_key`: the fields of a Key and the local index of the call's first element."""
 
-    _fields_ = tuple(  # noqa: RUF012
+    _fields_ = tuple(
         (name, ctypes.c_uint64)
         for name in ("seed", "stream", "offset", "row_length", "row_stride", "first")
     )
@@ -94,9 +94,7 @@ def library() -> ctypes.CDLL:
     return found
 
 
-def _declare(
-    found: ctypes.CDLL, signatures: dict[str, tuple[object, tuple[object, ...]]]
-) -> None:
+def _declare(found: ctypes.CDLL, signatures: dict[str, tuple[object, tuple[object, ...]]]) -> None:
     for name, (result, arguments) in signatures.items():
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments
