@@ -140,7 +140,8 @@ def quantize(
     NaN stays NaN, as the dtype's positive quiet NaN. Infinities and overflow follow the policy.
     -0 is kept where the format has it. Subnormals of the input are never flushed. Blocks are
     computed as `fpemu.block_reference` says, in float32 (float64 for float64 and integers), and
-    rounded once more to the dtype; a block with NaN or an infinity becomes NaN.
+    rounded once more to the dtype; a block with NaN or an infinity becomes NaN. There 64-bit
+    integers beyond 2**53 are rounded to float64 first.
 
     Errors: ValueError for an unknown spelling, a random mode without a key, and a dtype that
     cannot hold the format's values; TypeError for other dtypes, a wrong `out` or key type;
@@ -195,6 +196,7 @@ def _quantize_other(
     if bits is not None:
         raise ValueError(f"bits goes with pseudo rounding to a Format, not with {spec}")
     if isinstance(spec, TableFormat):
+        _known_backend(backend)
         if amax is not None:
             raise ValueError(f"amax must be None for {spec}, which has no outer scale")
         return table_arrays.quantize(
@@ -240,6 +242,7 @@ def encode(
     if isinstance(spec, BlockFormat):
         raise ValueError(f"fmt must not be a block format; compress(x, {str(spec)!r}) stores one")
     if isinstance(spec, TableFormat):
+        _known_backend(backend)
         return table_arrays.encode(
             x, spec, rounding=rounding, policy=policy, key=key, packed=packed, out=out
         )
@@ -291,6 +294,7 @@ def decode(
             f"fmt must not be a block format, got {spec}; Quantized.dequantize reads one"
         )
     if isinstance(spec, TableFormat):
+        _known_backend(backend)
         return table_arrays.decode(codes, spec, dtype=dtype, out=out)
     target = spec
     array = np.asarray(codes)
@@ -313,6 +317,12 @@ def decode(
         narrowed = np.ascontiguousarray(piece, dtype=native)
         engine.decode(narrowed, dtypes.patterns(place), params)
     return values[()] if scalar and out is None else values
+
+
+def _known_backend(backend: str | None) -> None:
+    """Table formats compute in NumPy, but a name that no backend has is an error all the same."""
+    if backend is not None:
+        choose_backend(backend, 0)
 
 
 # ---------------------------------------------------------------------- codes
@@ -413,6 +423,16 @@ def holding_dtype(array: NDArray[Any], fmt: Format) -> np.dtype[Any]:
     if container is None:
         raise dtypes.refuse("x of dtype", array.dtype, fmt)
     return dtypes.dtype_of(container)
+
+
+def require_holding(dtype: np.dtype[Any], fmt: Format | TableFormat) -> None:
+    """Errors: ValueError where values of `fmt` do not fit the dtype of an array (integers fit)."""
+    if dtype.kind in "iu":
+        return
+    if isinstance(fmt, TableFormat):
+        table_arrays.require_holding(dtype, fmt, "x of dtype")
+    else:
+        _require_holding(dtype, fmt, "x of dtype")
 
 
 def _require_holding(dtype: np.dtype[Any], fmt: Format, name: str) -> None:

@@ -20,6 +20,7 @@ from fpemu.backends import Backend, get
 from fpemu.backends._blocks import BlockOperations
 from fpemu.block_lowering import ScaleMode, Scaling, lower_elements, lower_scaling
 from fpemu.blocks import CHANNEL, TENSOR, BlockFormat
+from fpemu.choices import as_int
 from fpemu.flushing import refuse_flushing
 from fpemu.formats import Format
 from fpemu.keys import Key
@@ -50,14 +51,20 @@ class Layout(NamedTuple):
         batch, rows, columns = self.shape
         return batch, -(-rows // self.tile[0]), -(-columns // self.tile[1])
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """What the array can hold of a tile: the same blocks, and no room for more."""
+        _, rows, columns = self.shape
+        return max(min(self.tile[0], rows), 1), max(min(self.tile[1], columns), 1)
+
 
 def layout(shape: tuple[int, ...], fmt: BlockFormat, axis: int = -1) -> Layout:
     """How `fmt` cuts an array of `shape`.
 
-    Errors: ValueError for an axis that is not there, and for another axis than the last with
-    tiles or one scale per tensor.
+    Errors: TypeError for an axis that is no int; ValueError for one that is not there, and for
+    another axis than the last with tiles or one scale per tensor.
     """
-    full = shape or (1,)
+    full, axis = shape or (1,), as_int("axis", axis)
     if not -len(full) <= axis < len(full):
         raise ValueError(
             f"axis must be in {-len(full)}..{len(full) - 1} for shape {shape}, got {axis}"
@@ -130,30 +137,39 @@ def start(
     _check_shard(drawn, cut, fmt)
     compute = FLOAT64 if dtypes.container_of(x.dtype) in (FLOAT64, None) else FLOAT32
     data = np.ascontiguousarray(x).reshape(cut.shape)
-    scaling = lower_scaling(fmt, cut.tile, compute)
+    scaling = lower_scaling(fmt, cut.held, compute)
     if amax is not None and fmt.outer is None:
         raise ValueError(f"amax must be None for {fmt}, which has no outer scale")
     found = None
     if fmt.outer is not None:
         if amax is None:
             found = _maxima(data, cut, compute, engine)
-        largest = _largest(found) if found is not None else given_amax(amax)
+        largest = _largest(found) if found is not None else given_amax(amax, compute)
         scaling = scaling._replace(has_outer=1, outer=_outer(fmt, largest, compute, engine))
     params, elements = _elements(fmt, mode, compute, engine)
     scales = np.empty(cut.grid3, f"f{compute.bits // 8}") if found is None else found
+    beforehand = cut.shared or scaling.mode == ScaleMode.GIVEN
+    if found is not None and not beforehand:
+        engine.block_scales(found, found, scaling)
+        scaling = scaling._replace(mode=int(ScaleMode.GIVEN))
     job = Job(data, fmt, cut, compute, drawn, elements, engine, params, scaling, scales)
-    given = scaling._replace(mode=int(ScaleMode.GIVEN))
-    if cut.shared or scaling.mode == ScaleMode.GIVEN:
-        return replace(job, scaling=given, scales=_scales_beforehand(job, found))
-    if found is None:
+    if not beforehand:
         return job
-    engine.block_scales(found, found, scaling)
-    return replace(job, scaling=given)
+    given = scaling._replace(mode=int(ScaleMode.GIVEN))
+    return replace(job, scaling=given, scales=_scales_beforehand(job, found))
 
 
 def round_into(job: Job, out: NDArray[Any]) -> None:
-    """The values of the block format, into an array of the original shape."""
-    result = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+    """The values of the block format, into an array of the original shape.
+
+    On an error `out` is unchanged.
+    """
+    unsure = not job.scaling.has_nan
+    if unsure and job.scaling.mode == ScaleMode.GIVEN:
+        check_scales(job)
+        unsure = False
+    direct_out = out.flags.c_contiguous and not unsure
+    result = out if direct_out else np.empty(out.shape, out.dtype)
     places = result.reshape(job.layout.shape)
     direct, columns = out.dtype == job.scales.dtype == job.x.dtype, job.layout.shape[2]
     for piece, w, first in _walk(job, direct):
@@ -218,7 +234,7 @@ def dequantize_into(
     refuse_flushing()
     compute = FLOAT64 if dtypes.container_of(out.dtype) is FLOAT64 else FLOAT32
     cut = layout(out.shape, fmt, axis)
-    scaling = lower_scaling(fmt, cut.tile, compute)._replace(mode=int(ScaleMode.GIVEN))
+    scaling = lower_scaling(fmt, cut.held, compute)._replace(mode=int(ScaleMode.GIVEN))
     if outer is not None:
         scaling = scaling._replace(has_outer=1, outer=outer)
     values = np.ones((1, 1, 1), f"f{compute.bits // 8}")
@@ -267,7 +283,7 @@ def check_scales(job: Job) -> None:
     if bad.any():
         at = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
         raise ValueError(
-            f"x must not hold NaN or infinities: scale format {job.fmt.scale} has no NaN to say so "
+            f"x must not hold NaN or infinities: {job.fmt.scale or job.fmt} has no NaN to say so "
             f"(first in block {at} of batch, row of blocks, column of blocks)"
         )
 
@@ -333,7 +349,9 @@ def _check_shard(key: Key | None, cut: Layout, fmt: BlockFormat) -> None:
         return
     width, first = cut.tile[1], key.offset % key.row_stride
     ends = key.row_length % width == 0 or first + key.row_length == key.row_stride
-    if key.row_length != key.row_stride and (first % width or not ends):
+    # Longer rows hold whole rows of the array: what is cut is another axis than the last.
+    several = key.row_length > cut.shape[2] and key.row_length % max(cut.shape[2], 1) == 0
+    if key.row_length != key.row_stride and not several and (first % width or not ends):
         raise ValueError(
             f"key must not cut blocks of {width} columns: its rows of {key.row_length} start at "
             f"column {first}"
@@ -343,20 +361,23 @@ def _check_shard(key: Key | None, cut: Layout, fmt: BlockFormat) -> None:
 # -------------------------------------------------------------------- scales
 
 
-def given_amax(amax: float) -> float:
-    """Errors: TypeError for no number, ValueError for one that is negative or not finite."""
+def given_amax(amax: float | None, compute: Container) -> float:
+    """Errors: TypeError for no number, ValueError for one that is negative or not finite in the
+    computing dtype."""
     try:
-        value = float(amax)
-    except (TypeError, ValueError):
+        if isinstance(amax, str | bytes | bool):
+            raise TypeError
+        value = float(amax)  # type: ignore[arg-type]  # None is a TypeError
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"amax must be a number, got {type(amax).__name__} {amax!r}") from None
     if not (0 <= value < np.inf):
         raise ValueError(f"amax must be finite and at least 0, got {value}")
+    if value > float(compute.format.max_value):
+        raise ValueError(f"amax must be finite in {compute.name}, got {value}")
     return value
 
 
-def _maxima(
-    data: NDArray[Any], cut: Layout, compute: Container, engine: Backend
-) -> NDArray[Any]:
+def _maxima(data: NDArray[Any], cut: Layout, compute: Container, engine: Backend) -> NDArray[Any]:
     """The largest magnitude of every block, of every row where blocks are not tiles; or NaN."""
     dtype = np.dtype(f"f{compute.bits // 8}")
     if cut.shared:
@@ -370,7 +391,7 @@ def _maxima(
     for piece in _pieces(cut, direct):
         w = data[piece.batch, piece.rows, piece.columns]
         place = found[piece.blocks(cut.tile)]
-        engine.block_maxima(w if direct else _floats(w, compute), place, *cut.tile)
+        engine.block_maxima(w if direct else _floats(w, compute), place, *cut.held)
     return found
 
 

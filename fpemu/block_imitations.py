@@ -172,7 +172,7 @@ class Imitation:
                 w = _float32(self.x[piece.batch, piece.rows, piece.columns])
                 largest = np.maximum(largest, np.abs(w).max(initial=0))
         else:
-            largest = np.float32(given_amax(amax))
+            largest = np.float32(given_amax(amax, FLOAT32))
         return float(largest / np.float32(448 * 6))
 
     # ------------------------------------------------------------------------ helpers

@@ -36,6 +36,7 @@ from fpemu.values import exponent_of
 Element: TypeAlias = Format | TableFormat
 Block: TypeAlias = int | tuple[int, int] | str
 
+MAX_LENGTH = 1 << 40  # of a block, in elements along an axis: places in it fit 64 bits
 TENSOR, CHANNEL = "tensor", "channel"
 GRAMMAR = "<element>[<block>,<scale>[,<rule>][,<outer>][,sym]]"
 
@@ -54,7 +55,7 @@ class BlockFormat:
     A spelling may be given for any field but `symmetric`. Values of an element code q are
     ``(q * scale) * outer``.
     Errors: ValueError or TypeError naming the field: a field out of range, an element that
-    float32 cannot hold or that has no values of both sizes, a scale format that cannot hold a
+    float32 cannot hold or that has no values of both signs, a scale format that cannot hold a
     scale the rule gives (the value is named).
     """
 
@@ -87,6 +88,12 @@ class BlockFormat:
                 )
             if not FLOAT32.holds(element):
                 raise ValueError(f"element must be a format that float32 holds, got {element}")
+        elif not element.signed:
+            raise ValueError(f"element must have a sign, so that it can be scaled; got {element}")
+        elif any(value not in FLOAT32.format for value in element.finite):
+            raise ValueError(f"element must be a format that float32 holds, got {element}")
+        if not isinstance(self.symmetric, bool):
+            raise TypeError(f"symmetric must be a bool, got {self.symmetric!r}")
         twos = isinstance(element, Format) and element.specials is Specials.TWOS
         if self.symmetric and not twos:
             raise ValueError(f"symmetric goes with two's-complement elements, got {element}")
@@ -281,10 +288,15 @@ def _as_block(block: object) -> Block:
         sizes = tuple(as_int("block", size) for size in block)
         if len(sizes) != 2 or min(sizes) < 1:
             raise ValueError(f"block must be (rows, columns) of at least 1, got {block!r}")
-        return sizes[0], sizes[1]
-    length = as_int("block", block)
+        return _length(sizes[0]), _length(sizes[1])
+    return _length(as_int("block", block))
+
+
+def _length(length: int) -> int:
     if length < 1:
         raise ValueError(f"block must be at least 1, got {length}")
+    if length > MAX_LENGTH:
+        raise ValueError(f"block must be at most 2**40, got {length}")
     return length
 
 

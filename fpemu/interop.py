@@ -181,6 +181,8 @@ def _half(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _double(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if not shape:
+        raise ValueError(f"a tensor of {_PAIRS} must have an axis, got a scalar")
     return (*shape[:-1], 2 * shape[-1])
 
 
@@ -241,6 +243,7 @@ def quantized_from_ml_dtypes(
     _require(elements, "elements", element, ML_DTYPES)
     codes = pack(from_ml_dtypes(elements)[0], element.bits)
     found = None
+    _refuse_scales(scales, spec, scale)
     if scales is not None and scale is not None:
         _require(scales, "scales", scale, ML_DTYPES)
         found = np.asarray(from_ml_dtypes(scales)[0], order="C")
@@ -267,6 +270,7 @@ def quantized_from_torch(
     else:
         codes = pack(from_torch(elements)[0], element.bits)
     found = None
+    _refuse_scales(scales, spec, scale)
     if scales is not None and scale is not None:
         _require(scales, "scales", scale, TORCH)
         found = np.asarray(from_torch(scales)[0], order="C")
@@ -293,6 +297,11 @@ def _formats(spec: Spec) -> tuple[Format, Format | None]:
     if not isinstance(element, Format):
         raise ValueError(f"no library has a dtype for the table format {element}")
     return element, spec.scale if isinstance(spec, BlockFormat) else None
+
+
+def _refuse_scales(scales: Any, spec: Spec, scale: Format | None) -> None:
+    if scales is not None and scale is None:
+        raise ValueError(f"scales must be None for {spec}, which has none")
 
 
 def _require(array: Any, name: str, fmt: Format, library: str) -> None:

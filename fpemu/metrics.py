@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpemu import arrays, dtypes
+from fpemu import arrays, dtypes, table_arrays
 from fpemu.arguments import as_array
 from fpemu.blocks import BlockFormat, Spec, as_spec
 from fpemu.catalog import format as as_format
@@ -25,6 +25,7 @@ from fpemu.packing import pack
 from fpemu.policy import Policy
 from fpemu.quantized import Quantized, compress
 from fpemu.rounding import Descriptor
+from fpemu.table_format import TableFormat
 from fpemu.ulps import step_exponents
 from fpemu.values import power_of_two
 
@@ -115,6 +116,8 @@ def report(
     if not isinstance(spec, Format):
         if bits is not None:
             raise ValueError(f"bits goes with pseudo rounding to a Format, not with {spec}")
+        if isinstance(spec, TableFormat) and original.dtype.kind not in "iu":
+            original = original.astype(table_arrays.holding_dtype(original.dtype, spec), copy=False)
         stored = compress(
             original, spec, rounding=rounding, policy=policy, key=key, axis=axis, backend=backend
         )

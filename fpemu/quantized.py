@@ -15,8 +15,9 @@ from fpemu import arguments, arrays, block_arrays, dtypes
 from fpemu.block_imitations import Imitation
 from fpemu.block_presets import block_preset
 from fpemu.blocks import BlockFormat, Spec, as_spec
+from fpemu.choices import as_int
 from fpemu.keys import Key
-from fpemu.packing import pack, packed_size, unpack
+from fpemu.packing import check_stream, pack, packed_size, unpack
 from fpemu.policy import Policy
 from fpemu.rounding import Descriptor
 
@@ -48,14 +49,21 @@ class Quantized:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spec", as_spec(self.spec))
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        dtypes.as_dtype("dtype", self.dtype)
+        object.__setattr__(self, "shape", _as_shape(self.shape))
+        object.__setattr__(self, "axis", as_int("axis", self.axis))
+        # The canonical name, for that is what files carry.
+        object.__setattr__(self, "dtype", dtypes.as_dtype("dtype", self.dtype)[1].name)
+        for name in ("codes", "scales"):
+            part = getattr(self, name)
+            if not isinstance(part, np.ndarray) and (name == "codes" or part is not None):
+                raise TypeError(f"{name} must be a NumPy array, got {type(part).__name__}")
         expected = packed_size(self.size, self.element_bits)
         if self.codes.dtype != np.uint8 or self.codes.shape != (expected,):
             raise ValueError(
                 f"codes must be {expected} bytes (uint8) for shape {self.shape} of {self.spec}, "
                 f"got {self.codes.dtype} {self.codes.shape}"
             )
+        check_stream(self.codes, self.element_bits, self.size)
         spec = self.spec
         if not isinstance(spec, BlockFormat) or spec.scale is None:
             if self.scales is not None or self.outer is not None:
@@ -73,7 +81,8 @@ class Quantized:
         if (self.outer is None) != (spec.outer is None):
             raise ValueError(f"outer must {'' if spec.outer else 'not '}be given for {spec}")
         if self.outer is not None and spec.outer is not None:
-            outer = self.outer
+            outer = _as_outer(self.outer)
+            object.__setattr__(self, "outer", outer)
             if not (0 <= outer < np.inf and Fraction(outer) in spec.outer):
                 raise ValueError(f"outer must be a value of {spec.outer} from 0 on, got {outer}")
 
@@ -135,16 +144,23 @@ class Quantized:
         Computed in float32, in float64 for float64 results, and rounded once to narrower dtypes.
         ``compress(x, ...).dequantize()`` equals ``quantize(x, ...)`` bit for bit.
         Errors: TypeError for other dtypes, ValueError for a dtype that cannot hold the values of
-        a format without scales, and for an `out` that does not fit.
+        a format without scales, and for an `out` that does not fit; TypeError for an `out` that is
+        no array or has another dtype than the one asked for.
         """
-        wanted = self.dtype if dtype is None else dtype
-        target = dtypes.as_dtype("dtype", out.dtype if out is not None else wanted)[0]
+        if out is not None and not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+        given = self.dtype if out is None else out.dtype
+        target = dtypes.as_dtype("dtype", given if dtype is None else dtype)[0]
+        if out is not None and out.dtype != target:
+            raise TypeError(f"out must have dtype {target}, got {out.dtype}")
         spec = self.spec
         if not isinstance(spec, BlockFormat):
             return arrays.decode(self.read_codes(), spec, dtype=target, out=out, backend=backend)
         like = np.broadcast_to(np.uint8(0), self.shape) if out is not None else None
-        result = np.empty(self.shape, target) if like is None else (
-            arguments.output("out", out, like, target)
+        result = (
+            np.empty(self.shape, target)
+            if like is None
+            else (arguments.output("out", out, like, target))
         )
         engine = arguments.choose_backend(backend, self.size)
         block_arrays.dequantize_into(
@@ -259,6 +275,26 @@ class Quantized:
         return f"<table>{cells}</table>"
 
 
+def _as_shape(shape: Any) -> tuple[int, ...]:
+    try:
+        sizes = tuple(shape)
+    except TypeError:
+        raise TypeError(f"shape must be a tuple of ints, got {shape!r}") from None
+    sizes = tuple(as_int("shape", n) for n in sizes)
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"shape must be of numbers from 0 on, got {sizes}")
+    return sizes
+
+
+def _as_outer(outer: Any) -> float:
+    if isinstance(outer, str | bytes | bool):
+        raise TypeError(f"outer must be a number, got {outer!r}")
+    try:
+        return float(outer)
+    except (TypeError, ValueError):
+        raise TypeError(f"outer must be a number, got {outer!r}") from None
+
+
 def compress(
     x: ArrayLike,
     fmt: Spec | str,
@@ -282,10 +318,12 @@ def compress(
     source = dtypes.container_of(array.dtype)
     name = source.name if source is not None else "float64"
     if not isinstance(spec, BlockFormat):
+        arrays.require_holding(array.dtype, spec)
         codes = arrays.encode(
             array, spec, rounding=rounding, policy=policy, key=key, packed=True, backend=backend
         )
         return Quantized(spec, array.shape, codes, dtype=name)
+    axis = as_int("axis", axis)
     if spec.block != "tensor" and 0 <= axis < array.ndim:
         axis -= array.ndim  # from the end, so that it means the same
     preset = block_preset(policy, spec)

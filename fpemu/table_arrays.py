@@ -57,7 +57,7 @@ def quantize(
     container = _container(array.dtype, fmt)
     given = dtypes.dtype_of(dtypes.container_of(array.dtype) or FLOAT64)
     target = given if dtype is None else dtypes.as_dtype("dtype", dtype)[0]
-    _require_holding(target, fmt, "x of dtype" if dtype is None else "dtype")
+    require_holding(target, fmt, "x of dtype" if dtype is None else "dtype")
     result = output("out", out, array, target)
     drawn = key_for(key, chosen.rounding)
     for first, piece, place in pieces(array, result, drawn is None):
@@ -119,7 +119,7 @@ def decode(
     if out is not None and not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     wanted, container = dtypes.as_dtype("dtype", dtype if out is None else out.dtype)
-    _require_holding(wanted, fmt, "dtype")
+    require_holding(wanted, fmt, "dtype")
     values = output("out", out, array, wanted)
     patterns, there = _decoded(fmt, container)
     _check_codes(array, fmt, there)
@@ -203,10 +203,15 @@ def _refuse(name: str, dtype: object, fmt: TableFormat) -> ValueError:
     return ValueError(f"{name} {dtype} cannot hold every value of {fmt}; {remedy}")
 
 
-def _require_holding(dtype: np.dtype[Any], fmt: TableFormat, name: str) -> None:
+def require_holding(dtype: np.dtype[Any], fmt: TableFormat, name: str) -> None:
     container = dtypes.container_of(dtype)
     if container is None or not holds(container, fmt):
         raise _refuse(name, dtype, fmt)
+
+
+def holding_dtype(dtype: np.dtype[Any], fmt: TableFormat) -> np.dtype[Any]:
+    """The dtype itself (integers: float64), or the smallest wider one that also holds `fmt`."""
+    return dtypes.dtype_of(_container(dtype, fmt))
 
 
 def _container(dtype: np.dtype[Any], fmt: TableFormat) -> Container:

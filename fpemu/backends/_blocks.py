@@ -6,7 +6,7 @@ A backend that has nothing faster inherits `BlockOperations`; it needs `round`, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from fpemu.lowering import Params
 from fpemu.tiles import pieces
 
 Floats = NDArray[np.floating[Any]]
-_PIECE = 1 << 15  # elements worked on together
+Part = tuple[slice, slice]
 _WORDS = {size: np.dtype(f"u{size}") for size in (4, 8)}
 
 
@@ -36,7 +36,12 @@ class Rounder(Protocol):
 
 
 class BlockOperations(Rounder):
-    """`round_blocks`, `encode_blocks` and `decode_blocks` of `fpemu.backends.Backend`."""
+    """`round_blocks`, `encode_blocks` and `decode_blocks` of `fpemu.backends.Backend`.
+
+    A backend may override the steps, `divide`, `multiply`, `block_maxima` and `block_scales`.
+    """
+
+    piece = 1 << 15  # elements worked on together
 
     def round_blocks(
         self,
@@ -49,9 +54,11 @@ class BlockOperations(Rounder):
         first: int = 0,
         stride: int | None = None,
     ) -> None:
-        for part, grid, start in _parts(x, scaling, first, stride):
+        def work(part: Part, grid: Part, start: int) -> None:
             quotients = self._rounded(x[part], scales[grid], params, scaling, key, start, stride)
-            products(quotients, scales[grid], scaling, out[part])
+            self.multiply(quotients, scales[grid], scaling, out[part])
+
+        self._in_parts(work, x, scaling, first, stride)
 
     def encode_blocks(
         self,
@@ -64,7 +71,7 @@ class BlockOperations(Rounder):
         first: int = 0,
         stride: int | None = None,
     ) -> None:
-        for part, grid, start in _parts(x, scaling, first, stride):
+        def work(part: Part, grid: Part, start: int) -> None:
             rounded = self._rounded(x[part], scales[grid], params, scaling, key, start, stride)
             zero_bad_blocks(rounded, scales[grid], scaling)
             place = np.empty(rounded.size, codes.dtype)
@@ -72,14 +79,30 @@ class BlockOperations(Rounder):
             codes[part] = place.reshape(rounded.shape)
             zero_bad_blocks(codes[part], scales[grid], scaling)  # code 0 may be another value
 
+        self._in_parts(work, x, scaling, first, stride)
+
     def decode_blocks(
         self, codes: Patterns, out: Floats, scales: Floats, params: Params, scaling: Scaling
     ) -> None:
-        for part, grid, _ in _parts(out, scaling, 0, None):
+        def work(part: Part, grid: Part, start: int) -> None:
             values = np.empty(out[part].shape, out.dtype)
             piece = np.ascontiguousarray(codes[part]).reshape(-1)
             self.decode(piece, bits(values).reshape(-1), params)
-            products(values, scales[grid], scaling, out[part])
+            self.multiply(values, scales[grid], scaling, out[part])
+
+        self._in_parts(work, out, scaling, 0, None)
+
+    def _in_parts(
+        self,
+        work: Callable[[Part, Part, int], None],
+        x: Floats,
+        scaling: Scaling,
+        first: int,
+        stride: int | None,
+    ) -> None:
+        """Call `work` with (elements, blocks, local index of the first element), part by part."""
+        for each in parts_of(x, scaling, first, stride, self.piece):
+            work(*each)
 
     def _rounded(
         self,
@@ -95,19 +118,25 @@ class BlockOperations(Rounder):
         if scaling.mode != ScaleMode.GIVEN:
             self.block_maxima(x, scales, scaling.height, scaling.width)
             self.block_scales(scales, scales, scaling)
-        quotients = divided(x, scales, scaling)
-        patterns = bits(quotients)
+        quotients = self.divide(x, scales, scaling)
+        rounded = np.empty_like(quotients)
+        source, target = bits(quotients), bits(rounded)
         if key is None or stride in (None, x.shape[1]):
-            flat = patterns.reshape(-1)
-            self.round(flat, flat, params, key, first)
+            self.round(source.reshape(-1), target.reshape(-1), params, key, first)
         else:
             assert stride is not None
             for row in range(x.shape[0]):
-                self.round(patterns[row], patterns[row], params, key, first + row * stride)
-        return quotients
+                self.round(source[row], target[row], params, key, first + row * stride)
+        return rounded
+
+    def divide(self, x: Floats, scales: Floats, scaling: Scaling) -> Floats:
+        return divided(x, scales, scaling)
+
+    def multiply(self, q: Floats, scales: Floats, scaling: Scaling, out: Floats) -> None:
+        products(q, scales, scaling, out)
 
     def block_maxima(self, x: Floats, amax: Floats, height: int, width: int) -> None:
-        for piece in pieces((1, *x.shape), (height, width), _PIECE):
+        for piece in pieces((1, *x.shape), (height, width), self.piece):
             part = x[piece.rows, piece.columns]
             amax[piece.blocks((height, width))[1:]] = maxima(part, height, width)
 
@@ -118,7 +147,7 @@ class BlockOperations(Rounder):
         self, x: Floats, stream: Patterns, scales: Floats, params: Params, scaling: Scaling
     ) -> bool:
         """`encode_blocks` for nearest even to a stream as `fpemu.pack` writes it, if that is
-        fast; False, and nothing done, if not."""
+        fast; False, and no codes, if not."""
         return False
 
     def decode_packed(
@@ -128,13 +157,13 @@ class BlockOperations(Rounder):
         return False
 
 
-def _parts(
-    x: Floats, scaling: Scaling, first: int, stride: int | None
-) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], int]]:
+def parts_of(
+    x: Floats, scaling: Scaling, first: int, stride: int | None, limit: int
+) -> Iterator[tuple[Part, Part, int]]:
     """(part of x, its part of the scales, local index of its first element)."""
     block = (scaling.height, scaling.width)
     distance = x.shape[1] if stride is None else stride
-    for piece in pieces((1, *x.shape), block, _PIECE):
+    for piece in pieces((1, *x.shape), block, limit):
         _, grid_rows, grid_columns = piece.blocks(block)
         start = first + piece.rows.start * distance + piece.columns.start
         yield (piece.rows, piece.columns), (grid_rows, grid_columns), start
@@ -223,7 +252,8 @@ def products(q: Floats, scales: Floats, scaling: Scaling, out: Floats) -> None:
     kind = q.dtype.type
     with np.errstate(all="ignore"):
         factors = scales if scaling.factor == 1 else scales * kind(scaling.factor)
-        largest = np.abs(factors).max(initial=0) * kind(scaling.qmax) * kind(scaling.outer)
+        # Twice: the lowest element may be beyond -qmax.
+        largest = np.abs(factors).max(initial=0) * kind(2 * scaling.qmax) * kind(scaling.outer)
         fits = largest < np.finfo(q.dtype).max
         finite = None if fits else np.isfinite(q)
         for run, factor in _runs(q, factors, scaling):

@@ -17,10 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpemu.backends import Patterns
+from fpemu.backends import _numba_blocks as block_kernels
 from fpemu.backends import _numba_hadamard as butterflies
 from fpemu.backends import _numba_kernels as kernels
 from fpemu.backends._numba_block_operations import NumbaBlocks
-from fpemu.backends._numba_conditions import by_addition, is_plain_nearest_even, is_symmetric
+from fpemu.backends._numba_conditions import (
+    by_addition,
+    is_exponent_only,
+    is_plain_nearest_even,
+    is_symmetric,
+)
 from fpemu.backends._pool import share
 from fpemu.keys import Key
 from fpemu.lowering import FIELD_OFFSET, Mode, Params
@@ -56,12 +62,19 @@ class NumbaBackend(NumbaBlocks):
         share(part, x.size)
 
     def encode(self, x: Patterns, out: Patterns, params: Params) -> None:
-        if x.size:
-            record = _record(params)
-            share(lambda a, b: kernels.encode_any(x[a:b], out[a:b], record), x.size)
+        if not x.size:
+            return
+        if is_exponent_only(params):
+            share(lambda a, b: block_kernels.codes_of_powers(x[a:b], out[a:b]), x.size)
+            return
+        record = _record(params)
+        share(lambda a, b: kernels.encode_any(x[a:b], out[a:b], record), x.size)
 
     def decode(self, codes: Patterns, out: Patterns, params: Params) -> None:
         if not codes.size:
+            return
+        if is_exponent_only(params):
+            share(lambda a, b: block_kernels.powers_of_codes(codes[a:b], out[a:b]), codes.size)
             return
         if params.code_bits <= 8 or (params.code_bits <= 16 and codes.size >= _TABLE_PAYS):
             table = _decoded(params, out.dtype)

@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from fpemu.backends import Patterns
 from fpemu.backends import _numba_block_plans as plans
 from fpemu.backends import _numba_blocks as kernels
-from fpemu.backends._blocks import BlockOperations, Floats, bits
+from fpemu.backends._blocks import BlockOperations, Floats, Part, bits, parts_of
 from fpemu.backends._numba_block_plans import Plan
+from fpemu.backends._numba_conditions import is_plain_nearest_even
 from fpemu.backends._pool import share
 from fpemu.block_lowering import ScaleMode, Scaling
 from fpemu.keys import Key
 from fpemu.lowering import Params
 
-Part = tuple[slice, slice]
-
 
 class NumbaBlocks(BlockOperations):
-    """`fpemu.backends._blocks.BlockOperations`, compiled for rounding to nearest even."""
+    """`fpemu.backends._blocks.BlockOperations`: one kernel where rounding to nearest even allows
+    it, else a kernel for each step."""
+
+    piece = 1 << 17
 
     def round_blocks(
         self,
@@ -40,6 +42,7 @@ class NumbaBlocks(BlockOperations):
         scaling = self._scaled(x, scales, scaling)
         plan = plans.rounding(params, scaling, codes=False) if _is_plain(x, out) else None
         if plan is None:
+            scaling = self._scaled(x, scales, scaling, always=True)
             super().round_blocks(x, out, scales, params, scaling, key, first, stride)
             return
         shape = _Shape.of(x, scaling.height, scaling.width)
@@ -64,6 +67,7 @@ class NumbaBlocks(BlockOperations):
         scaling = self._scaled(x, scales, scaling)
         plan = plans.rounding(params, scaling, codes=True) if _is_plain(x, codes) else None
         if plan is None:
+            scaling = self._scaled(x, scales, scaling, always=True)
             super().encode_blocks(x, codes, scales, params, scaling, key, first, stride)
             return
         shape = _Shape.of(x, scaling.height, scaling.width)
@@ -92,8 +96,9 @@ class NumbaBlocks(BlockOperations):
         shape = _Shape.of(x, scaling.height, scaling.width)
         if not (shape.holds_pairs and params.code_bits == 4 and _is_plain(x, stream)):
             return False
-        if scaling.mode == ScaleMode.ABSMAX or plans.rounding(params, scaling, codes=True) is None:
-            scaling = self._scaled(x, scales, scaling)
+        if not is_plain_nearest_even(params):
+            return False
+        scaling = self._scaled(x, scales, scaling)
         plan = plans.rounding(params, scaling, codes=True)
         if plan is None:
             return False
@@ -145,17 +150,61 @@ class NumbaBlocks(BlockOperations):
 
     def block_scales(self, amax: Floats, scales: Floats, scaling: Scaling) -> None:
         records = plans.scales_by_ratio(scaling) if _is_plain(amax, scales) else None
-        if records is None or not amax.size:
-            super().block_scales(amax, scales, scaling)
-        else:
+        if records is not None and amax.size:
             if scales is not amax:
                 scales[...] = amax
             kernels.ratio_scales(bits(scales).reshape(-1), *records)
+            return
+        records = plans.scales_by_power(scaling) if _is_plain(amax) else None
+        if records is not None and amax.size:
+            found = np.empty(amax.shape, amax.dtype)
+            odd = kernels.power_scales(bits(amax).reshape(-1), bits(found).reshape(-1), *records)
+            if not odd:
+                scales[...] = found
+                return
+        super().block_scales(amax, scales, scaling)
 
-    def _scaled(self, x: Floats, scales: Floats, scaling: Scaling) -> Scaling:
+    def _in_parts(
+        self,
+        work: Callable[[Part, Part, int], None],
+        x: Floats,
+        scaling: Scaling,
+        first: int,
+        stride: int | None,
+    ) -> None:
+        parts = list(parts_of(x, scaling, first, stride, self.piece))
+
+        def some(begin: int, end: int) -> None:
+            for each in parts[begin * len(parts) // x.size : end * len(parts) // x.size]:
+                work(*each)
+
+        if x.size:
+            share(some, x.size)
+
+    def divide(self, x: Floats, scales: Floats, scaling: Scaling) -> Floats:
+        if not _is_plain(x):
+            return super().divide(x, scales, scaling)
+        kind, out = x.dtype.type, np.empty(x.shape, x.dtype)
+        kernels.quotients(
+            x, out, scales, kind(scaling.factor), kind(scaling.outer), bool(scaling.has_outer),
+            scaling.height, scaling.width,
+        )  # fmt: skip
+        return out
+
+    def multiply(self, q: Floats, scales: Floats, scaling: Scaling, out: Floats) -> None:
+        if not _is_plain(q, out):
+            super().multiply(q, scales, scaling, out)
+            return
+        kind = q.dtype.type
+        kernels.products(
+            q, out, scales, kind(scaling.factor), kind(scaling.outer),
+            kind(np.finfo(q.dtype).max), kind(np.nan), scaling.height, scaling.width,
+        )  # fmt: skip
+
+    def _scaled(self, x: Floats, scales: Floats, scaling: Scaling, always: bool = False) -> Scaling:
         """Fill `scales` where the kernels do not derive them on the way."""
         powers = ScaleMode.GIVEN < scaling.mode < ScaleMode.ABSMAX
-        if scaling.mode == ScaleMode.GIVEN or (powers and not scaling.has_outer):
+        if scaling.mode == ScaleMode.GIVEN or (powers and not scaling.has_outer and not always):
             return scaling
         self.block_maxima(x, scales, scaling.height, scaling.width)
         self.block_scales(scales, scales, scaling)

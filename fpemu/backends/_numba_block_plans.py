@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -69,11 +70,17 @@ def scales_by_ratio(scaling: Scaling) -> tuple[Record, Record] | None:
     return elements, scales
 
 
+def scales_by_power(scaling: Scaling) -> tuple[Record, Record] | None:
+    """The records of `kernels.power_scales`, None where it is not right."""
+    powers = ScaleMode.GIVEN < scaling.mode < ScaleMode.ABSMAX
+    return _scale_records(scaling) if powers and not scaling.has_outer else None
+
+
 def pattern(value: float, width: int) -> int:
     """The bits of a float that a container of `width` bits holds."""
-    if width == 32:
-        return int(np.float32(value).view(np.uint32))
-    return int(np.float64(value).view(np.uint64))
+    kinds = ("<f", "<I") if width == 32 else ("<d", "<Q")
+    found: int = struct.unpack(kinds[1], struct.pack(kinds[0], value))[0]
+    return found
 
 
 # --------------------------------------------------------------- conditions
@@ -101,8 +108,16 @@ def _fits_quotients(params: Params) -> bool:
     return params.m <= 15 and quantum > -20 and largest < 20
 
 
+def _fits_half(params: Params) -> bool:
+    """Whether codes are those of a float16, but for trailing bits and the exponent bias."""
+    fields = params.code_top >> params.m
+    return params.width == 32 and not params.twos and params.m <= 10 and fields <= 30
+
+
 @lru_cache(maxsize=256)
 def _rounding(params: Params, scaling: Scaling, codes: bool) -> Plan | None:
+    kind: tuple[int, ...]
+    result: tuple[int, ...]
     given, plain = scaling.mode == ScaleMode.GIVEN, scaling.factor == 1
     short = scaling.scale_params.m <= _SHORT and plain
     if not _is_admitted(params) or scaling.mode == ScaleMode.ABSMAX:
@@ -138,12 +153,17 @@ def _decoding(params: Params, scaling: Scaling) -> Plan | None:
         or nan_for_zero
     ):
         return None
-    kind = kernels.TWICE if scaling.has_outer else kernels.ONCE
+    kind: tuple[int, ...] = kernels.TWICE if scaling.has_outer else kernels.ONCE
+    if params.code_bits <= 4 and params.width == 32:
+        kind = kernels.TABLE_TWICE if scaling.has_outer else kernels.TABLE_ONCE
+    elif _fits_half(params):
+        kind = kernels.HALF_TWICE if scaling.has_outer else kernels.HALF_ONCE
     record = _element_record(params).copy()
     if not params.twos:
         record[kernels.CODE_MASK] = params.code_sign - 1
     record[kernels.CODE_TOP] = record[kernels.CODE_MASK] if params.twos else params.code_top
-    result = kernels.TWOS_CODES if params.twos else kernels.SIGNED_CODES
+    result: tuple[int, ...] = kernels.SIGNED_CODES
+    result = kernels.TWOS_CODES if params.twos else result
     return Plan(kind, result, kernels.GIVEN, record, _scaling_record(params, scaling))
 
 
@@ -158,6 +178,7 @@ def _scale_records(scaling: Scaling) -> tuple[Record, Record]:
 
 @lru_cache(maxsize=256)
 def _element_record(params: Params) -> Record:
+    emin = params.emin_field - FIELD_OFFSET
     fields = {
         "magnitude": params.sign - 1,
         "sign": params.sign,
@@ -176,7 +197,11 @@ def _element_record(params: Params) -> Record:
         "one_binade": 1 << params.mc,
         "quantum": params.quantum_bits,
         "code_top": params.code_top,
+        "half_shift": max(10 - params.m, 0),
+        "half_sign_shift": max(16 - params.code_bits, 0),
+        "half_factor": (emin + 14 << params.mc) % 2**64,
         "over": params.over_pos,
+        "one": pattern(1.0, params.width),
     }
     return np.array([fields[name] for name in kernels.FIELDS], np.uint64)
 
@@ -218,7 +243,7 @@ def _up_above(scaling: Scaling, mc: int) -> int:
         case ScaleMode.CEIL | ScaleMode.CEIL_OF_RATIO:
             return 0
         case ScaleMode.EVEN:  # carry_from belongs to significands in [0.5, 1)
-            return math.ceil((2 * scaling.carry_from - 1) * 2**mc) - 1
+            return math.ceil((2 * scaling.carry_from - 1) * (1 << mc)) - 1
     return (1 << mc) - 1
 
 
@@ -261,8 +286,14 @@ def inverse(t: float, width: int) -> tuple[float, float]:
         high = 1 / t
         exact = (1 - Fraction(high) * Fraction(t)) / Fraction(t)
         return high, float(exact)
-    high = float(np.float32(1 / t))
-    return high, float(np.float32((1 - high * t) / t))  # the difference is exact
+    high = _single(1 / t)
+    return high, _single((1 - high * t) / t)  # the difference is exact
+
+
+def _single(value: float) -> float:
+    """The nearest float32."""
+    found: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -289,7 +320,7 @@ def is_calm(t: int) -> bool:
                 x = midpoint * t + rest >> k
                 if midpoint < 1 << 24 or not 1 << 23 <= x < 1 << 24 or (x >= t) != (k == 24):
                     continue
-                small = int(math.ldexp(float(np.float32(x * low)), 100))
+                small = int(math.ldexp(_single(x * low), 100))
                 total = (x * int(math.ldexp(high, 24)) << 76) + small
                 beyond = total - (midpoint << 123 - k)
                 if not (beyond > 0 if rest > 0 else beyond < 0):

@@ -57,8 +57,11 @@ SECTION = 4096  # elements of a section, unless a block has more
 # How elements are divided: POWERS not at all; by the block's scale, where it has many bits, and
 # where it has few; NESTED by the outer scale first, which is a CALM one or any.
 POWERS, LONG, SHORT, CALM_NESTED, NESTED = (0,) * 0, (0,) * 1, (0,) * 2, (0,) * 3, (0,) * 4
-# How codes are turned into values: times the block's scale, and then the outer one.
-ONCE, TWICE = (0,) * 5, (0,) * 6
+# How codes are turned into values, which are multiplied by the block's scale, and then (TWICE) by
+# the outer one. TABLE: codes of up to 4 bits by a table, where processors can look up in a
+# register. HALF: through float16, where they can convert it; its exponents must suffice.
+ONCE, TWICE, TABLE_ONCE, TABLE_TWICE = (0,) * 5, (0,) * 6, (0,) * 7, (0,) * 8
+HALF_ONCE, HALF_TWICE = (0,) * 9, (0,) * 10
 # What is stored: values, of formats with and without -0; codes, of these two and of two's
 # complement. The kernel of codes knows them by the last three.
 VALUES, UNSIGNED_ZERO = (0,) * 0, (0,) * 1
@@ -73,12 +76,12 @@ APART, PACKED = (0,) * 0, (0,) * 1  # codes one by one, or two to a byte
 FIELDS = (
     "magnitude", "sign", "infinity", "mc", "lift", "smallest", "over_less", "outer", "outer_high",
     "outer_low", "code_shift", "sign_shift", "code_sign", "code_mask", "one_binade", "quantum",
-    "code_top", "over",
+    "half_shift", "half_sign_shift", "half_factor", "code_top", "over", "one",
 )  # fmt: skip
 (
     MAGNITUDE, SIGN, INFINITY, MC, LIFT, SMALLEST, OVER_LESS, OUTER, OUTER_HIGH,
     OUTER_LOW, CODE_SHIFT, SIGN_SHIFT, CODE_SIGN, CODE_MASK, ONE_BINADE, QUANTUM,
-    CODE_TOP, OVER,
+    HALF_SHIFT, HALF_SIGN_SHIFT, HALF_FACTOR, CODE_TOP, OVER, ONE,
 ) = range(len(FIELDS))  # fmt: skip
 
 SCALING = (
@@ -157,7 +160,8 @@ class _Vector(_Lanes):
         self.fields = cgutils.unpack_tuple(builder, args[6])
         self.kinds, self.results, vectors = (len(each) for each in self.types[7:])
         self.alike = vectors > len(SINGLE)
-        self.offset, self.known = 0, {}
+        self.offset = 0
+        self.known: dict[int, Any] = {}
 
     def field(self, index: int) -> Any:
         return self.spread(self.fields[index])
@@ -254,30 +258,71 @@ class _Vector(_Lanes):
         return builder.select(builder.icmp_unsigned("==", code, self.number(0)), code, signed)
 
     def dequantize(self) -> None:
-        builder = self.builder
-        code = self.loaded()
-        top = builder.shl(code, self.field(SIGN_SHIFT))  # the code's sign bit is the highest
-        if self.results == len(TWOS_CODES):  # two's complement: an integer times the quantum
-            integer = builder.ashr(top, self.field(SIGN_SHIFT))
-            r = builder.fmul(builder.sitofp(integer, self.reals), self.real(self.field(QUANTUM)))
+        builder, code = self.builder, self.loaded()
+        if len(TABLE_ONCE) <= self.kinds <= len(TABLE_TWICE) and _has(self.context, "avx512f"):
+            r = self.looked_up(code)
+        elif len(HALF_ONCE) <= self.kinds and _has(self.context, "f16c"):
+            r = self.through_half(code)
         else:
-            # Below the normal numbers, 1 + fraction in the first binade, and its 1 taken off.
-            code = builder.and_(code, self.field(CODE_MASK))
-            shifted, smallest = builder.shl(code, self.field(CODE_SHIFT)), self.field(SMALLEST)
-            below = builder.icmp_unsigned("<", shifted, self.field(ONE_BINADE))
-            one_less = builder.sub(smallest, self.field(ONE_BINADE))
-            r = self.real(builder.add(shifted, builder.select(below, smallest, one_less)))
-            r = builder.fsub(r, self.real(builder.select(below, smallest, self.number(0))))
-            r = self.real(builder.or_(self.word(r), builder.and_(top, self.field(SIGN))))
+            r = self.decoded(code)
         r = builder.fmul(r, self.real(self.run(0)))
-        if self.kinds == len(TWICE):
+        if self.kinds in (len(TWICE), len(TABLE_TWICE), len(HALF_TWICE)):
             r = builder.fmul(r, self.real(self.field(OUTER)))
         self.store(self.word(r))
 
+    def looked_up(self, code: Any) -> Any:
+        """The values of 4-bit codes in the table that follows the runs."""
+        start = self.args[5].type(RUNS)
+        table = self.load(self.context, self.runs_type, self.args[4], start)
+        declared = ir.FunctionType(self.reals, [self.reals, self.words])
+        name = "llvm.x86.avx512.permvar.sf.512"
+        function = cgutils.get_or_insert_function(self.builder.module, declared, name)
+        return self.builder.call(function, [self.real(table), code])
+
+    def through_half(self, code: Any) -> Any:
+        """Values as float16 of another exponent bias, widened and put right."""
+        builder, kind = self.builder, ir.IntType(16)
+        words = ir.VectorType(kind, self.count)
+
+        def field(index: int) -> Any:
+            one = builder.trunc(self.fields[index], kind)
+            first = builder.insert_element(ir.Constant(words, ir.Undefined), one, ir.IntType(32)(0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.count), None)
+            return builder.shuffle_vector(first, first, zeros)
+
+        code = builder.trunc(code, words)
+        size = builder.shl(builder.and_(code, field(CODE_MASK)), field(HALF_SHIFT))
+        sign = builder.shl(code, field(HALF_SIGN_SHIFT))
+        sign = builder.and_(sign, ir.Constant(words, [1 << 15] * self.count))
+        halves = builder.bitcast(builder.or_(size, sign), ir.VectorType(ir.HalfType(), self.count))
+        r = builder.fpext(halves, self.reals)
+        return builder.fmul(r, self.real(self.field(HALF_FACTOR)))
+
+    def decoded(self, code: Any) -> Any:
+        builder = self.builder
+        top = builder.shl(code, self.field(SIGN_SHIFT))  # the code's sign bit is the highest
+        if self.results == len(TWOS_CODES):  # two's complement: an integer times the quantum
+            integer = builder.ashr(top, self.field(SIGN_SHIFT))
+            return builder.fmul(builder.sitofp(integer, self.reals), self.real(self.field(QUANTUM)))
+        # Below the normal numbers, 1 + fraction in the first binade, and its 1 taken off.
+        code = builder.and_(code, self.field(CODE_MASK))
+        shifted, smallest = builder.shl(code, self.field(CODE_SHIFT)), self.field(SMALLEST)
+        below = builder.icmp_unsigned("<", shifted, self.field(ONE_BINADE))
+        one_less = builder.sub(smallest, self.field(ONE_BINADE))
+        r = self.real(builder.add(shifted, builder.select(below, smallest, one_less)))
+        r = builder.fsub(r, self.real(builder.select(below, smallest, self.number(0))))
+        return self.real(builder.or_(self.word(r), builder.and_(top, self.field(SIGN))))
+
+
+def _has(context: Any, feature: str) -> bool:
+    """Whether the x86 processor that code is made for has a feature."""
+    triple, _, features = context.codegen().magic_tuple()
+    return triple.startswith("x86_64") and f"+{feature}," in f"{features},"
+
 
 def _has_fma(context: Any) -> bool:
-    triple, _, features = context.codegen().magic_tuple()
-    return not triple.startswith(("x86", "i686")) or "+fma," in f"{features},"
+    x86 = context.codegen().magic_tuple()[0].startswith(("x86", "i686"))
+    return not x86 or _has(context, "fma")
 
 
 @intrinsic
@@ -573,7 +618,7 @@ def _record(z, p):
         like(z, p[0]), like(z, p[1]), like(z, p[2]), like(z, p[3]), like(z, p[4]),
         like(z, p[5]), like(z, p[6]), like(z, p[7]), like(z, p[8]), like(z, p[9]),
         like(z, p[10]), like(z, p[11]), like(z, p[12]), like(z, p[13]), like(z, p[14]),
-        like(z, p[15]),
+        like(z, p[15]), like(z, p[16]), like(z, p[17]), like(z, p[18]),
     )  # fmt: skip
 
 
@@ -686,9 +731,14 @@ def values(codes, out, scales, odd, p, s, height, width, section, kind, result, 
     checked = p[CODE_TOP] < p[CODE_MASK]
     lanes = VECTOR // out.itemsize
     pitch = 1 if len(vectors) == len(SINGLE) else -(-width // lanes) * lanes
-    runs = np.empty(RUNS, out.dtype)
+    runs = np.empty(2 * RUNS, out.dtype)
     room = -(-section // width) * pitch + VECTOR
     buffer, result_buffer = np.empty(room, codes.dtype), np.empty(room, out.dtype)
+    if len(kind) == len(TABLE_ONCE) or len(kind) == len(TABLE_TWICE):
+        for code in range(lanes):
+            buffer[code] = like(buffer[0], code)
+        runs[0] = like(z, p[ONE])
+        _element_vector(buffer, 0, runs, RUNS, runs, 0, record, ONCE, result, MANY)
     for band_index in range(scales.shape[0]):
         first, last = band_index * height, min((band_index + 1) * height, rows)
         for part in range(odd.shape[1]):
@@ -722,6 +772,51 @@ def values(codes, out, scales, odd, p, s, height, width, section, kind, result, 
 
 
 @kernel
+def quotients(x, out, scales, factor, outer, nested, height, width):
+    """``(x / outer) / (scale * factor)``; zeros of the sign of x under a zero scale. 2-D floats."""
+    zero, infinity = factor - factor, factor / (factor - factor)
+    t = outer if outer != zero else infinity  # x / inf is such a zero
+    for r in range(x.shape[0]):
+        row, place, divisors = x[r], out[r], scales[r // height]
+        for run in range(divisors.size):
+            d = divisors[run] * factor
+            d = d if d != zero else infinity
+            begin, end = run * width, min((run + 1) * width, row.size)
+            source, target = row[begin:end], place[begin:end]
+            if nested:
+                for i in range(source.size):
+                    target[i] = (source[i] / t) / d
+            else:
+                for i in range(source.size):
+                    target[i] = source[i] / d
+
+
+@kernel
+def products(q, out, scales, factor, outer, largest, nan, height, width):
+    """``(q * (scale * factor)) * outer``; `largest` for what overflows, NaN under a NaN scale."""
+    for r in range(q.shape[0]):
+        row, place, factors = q[r], out[r], scales[r // height]
+        for run in range(factors.size):
+            d = factors[run] * factor
+            begin, end = run * width, min((run + 1) * width, row.size)
+            source, target = row[begin:end], place[begin:end]
+            if d == d:
+                for i in range(source.size):
+                    v = (source[i] * d) * outer
+                    v = largest if v > largest else v
+                    target[i] = -largest if v < -largest else v
+            else:
+                target[:] = nan
+
+
+@kernel
+def power_scales(amax, scales, p, s):
+    """Powers of two for largest magnitudes; whether one is out of the normal range."""
+    odd, _ = _derive(amax, scales, amax.size, p, s)
+    return odd
+
+
+@kernel
 def ratio_scales(scales, p, s):
     """The largest magnitudes by amax / qmax / outer, rounded to nearest even by addition."""
     z = scales[0]
@@ -736,6 +831,24 @@ def ratio_scales(scales, p, s):
         scale = as_bits((as_float(ratio) + g) - g)
         scale = zero_scale if a == zero else scale
         scales[i] = nan if a >= infinity else scale
+
+
+@kernel
+def codes_of_powers(x, codes):
+    """Powers of two and NaN, as float32 patterns, to E8M0."""
+    for i in range(x.size):
+        codes[i] = like(codes[i], shr(x[i], like(x[i], 23)))
+
+
+@kernel
+def powers_of_codes(codes, out):
+    """E8M0 to float32 patterns: 2**-127 is subnormal, and 255 is NaN."""
+    z = out[0]
+    zero, last, low, nan = like(z, 0), like(z, 255), like(z, 1 << 22), like(z, 0x7FC00000)
+    for i in range(codes.size):
+        c = like(z, codes[i])
+        power = low if c == zero else shl(c, like(z, 23))
+        out[i] = nan if c == last else power
 
 
 @kernel

@@ -25,6 +25,17 @@ def is_symmetric(params: Params) -> bool:
     )
 
 
+def is_exponent_only(params: Params) -> bool:
+    """Whether codes are the exponent fields of float32: E8M0."""
+    return (
+        params.width == 32
+        and (params.m, params.code_bits, params.code_sign) == (0, 8, 0)
+        and params.code_offset == FIELD_OFFSET
+        and params.floor_bits == 1 << 22
+        and params.code_nan == 255
+    )
+
+
 def by_addition(params: Params, mantissa_bits: int) -> bool:
     """Whether 2**(e + mc - m) is finite for every e that does not overflow, and the quantum so
     far above the smallest normal that hardware flushing subnormals cannot change a result."""

@@ -535,3 +535,14 @@ def test_specs_are_json() -> None:
     for name in NAMES:
         text = json.dumps(compress(X, name).spec.to_dict())
         assert BlockFormat.from_dict(json.loads(text)) == NAMES[name]
+
+
+def test_the_lowest_element_overflows_to_a_finite_value(backend: str) -> None:
+    """-128 times a scale under which 127 is still in range."""
+    top = np.finfo(np.float32).max
+    x = np.array([-top, top, 1], np.float32)
+    for fmt in ("int8[3,e8m0]", "int4[3,e8m0]", "int8[tensor,e8m0]"):
+        got = fpemu.quantize(x, fmt, backend=backend)
+        assert got[0] == -top
+        assert same(got, definition(x, fmt))
+        assert same(compress(x, fmt, backend=backend).dequantize(backend=backend), got)
