@@ -56,6 +56,10 @@ GOALS = {
     ("numba", "stochastic:16"): Goal(0.38, 0.55),
     ("numba", "bfloat16"): Goal(0.45, 0.45),
     ("numba", "float64"): Goal(0.80, 0.80),
+    ("numba", "blocks"): Goal(0.30, 0.30),
+    ("numba", "compress"): Goal(0.25, 0.25),
+    ("numba", "dequantize"): Goal(0.50, 0.50),
+    ("numba", "hadamard"): Goal(0.15, 0.15),
     ("numpy", "nearest"): Goal(0.18, 0.22),
 }
 
@@ -173,12 +177,35 @@ def one_thread(size: int, backend: str) -> Iterator[tuple[str, Case]]:
 
     yield "", Case("encode e4m3fn, to uint8", encode, copy)
     yield "", Case("decode e4m3fn, to float32", decode, copy)
+    yield from blocks(x, out, backend, copy)
     for dtype in ("bfloat16", "float16", "float64"):
         if dtype == "bfloat16" and not has("ml_dtypes"):
             continue
         y = data(size, dtype)
         name = f"nearest_even e4m3fn, {dtype}"
         yield dtype, rounding_case(name, y, np.empty_like(y), "e4m3fn", backend)
+
+
+def blocks(x: np.ndarray, out: np.ndarray, backend: str, copy: Call) -> Iterator[tuple[str, Case]]:
+    """Block formats, and the transform that goes before them."""
+    for fmt in ("mxfp4", "nvfp4", "mxfp8"):
+        yield "blocks", rounding_case(fmt, x, out, fmt, backend)
+    mode = "stochastic:16"
+    yield "", rounding_case(f"mxfp4 {mode}", x, out, "mxfp4", backend, rounding=mode, key=SEED)
+    stored = fpemu.compress(x, "mxfp4", backend=backend)
+    yield (
+        "compress",
+        Case("compress mxfp4", lambda: fpemu.compress(x, "mxfp4", backend=backend), copy),
+    )
+    yield "", Case("compress nvfp4", lambda: fpemu.compress(x, "nvfp4", backend=backend), copy)
+    yield (
+        "dequantize",
+        Case("dequantize mxfp4", lambda: stored.dequantize(out=out, backend=backend), copy),
+    )
+    yield (
+        "hadamard",
+        Case("hadamard 128", lambda: fpemu.hadamard(x, 128, out=out, backend=backend), copy),
+    )
 
 
 def peers(size: int) -> tuple[list[Case], list[str]]:
@@ -232,6 +259,19 @@ def peers(size: int) -> tuple[list[Case], list[str]]:
         tensor = torch.from_numpy(x)
         for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
             add(f"{dtype}", lambda d=dtype: tensor.to(d).to(tensor.dtype))
+    if has("torch") and offered("torchao"):
+        import torch
+        from torchao.prototype.mx_formats import mx_tensor
+
+        rows = torch.from_numpy(x).reshape(-1, 1024)
+        floor = mx_tensor.ScaleCalculationMode.FLOOR
+        for name, dtype in (("MXFP4", torch.float4_e2m1fn_x2), ("MXFP8", torch.float8_e4m3fn)):
+
+            def there_and_back(kind: Any = dtype) -> object:
+                scales, codes = mx_tensor.to_mx(rows, kind, 32, floor)
+                return mx_tensor.to_dtype(codes, scales, kind, 32, rows.dtype)
+
+            add(f"torchao {name}, eager", there_and_back)
     if offered("qtorch"):
         import torch
         from qtorch.quant import float_quantize
@@ -427,7 +467,7 @@ def peers_table(seconds: float) -> Iterator[str]:
 
 
 def machine() -> Iterator[str]:
-    names = ("numpy", "numba", "ml_dtypes", "gfloat", "torch", "qtorch", "pychop")
+    names = ("numpy", "numba", "ml_dtypes", "gfloat", "torch", "torchao", "qtorch", "pychop")
     versions = ", ".join(f"{name} {version(name)}" for name in names if has(name))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield f"- processor: {processor()}, {cores} cores usable"

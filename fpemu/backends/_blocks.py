@@ -88,7 +88,16 @@ class BlockOperations(Rounder):
             values = np.empty(out[part].shape, out.dtype)
             piece = np.ascontiguousarray(codes[part]).reshape(-1)
             self.decode(piece, bits(values).reshape(-1), params)
+            infinite = np.isinf(values)
+            if not infinite.any():
+                self.multiply(values, scales[grid], scaling, out[part])
+                return
+            # Rounding gives no such codes. An infinity stays one, but under a NaN scale.
+            signs = np.copysign(np.ones_like(values), values)
             self.multiply(values, scales[grid], scaling, out[part])
+            self.multiply(signs, scales[grid], scaling, values)
+            infinite &= ~np.isnan(values)
+            out[part][infinite] = np.copysign(np.inf, values[infinite])
 
         self._in_parts(work, out, scaling, 0, None)
 
@@ -177,9 +186,11 @@ def maxima(x: Floats, height: int, width: int) -> Floats:
         size = np.maximum.reduceat(size, np.arange(0, rows, height), axis=0)
     if columns % width:
         largest: Floats = np.maximum.reduceat(size, np.arange(0, columns, width), axis=1)
-    else:
-        largest = size.reshape(size.shape[0], -1, width).max(axis=2)
-    return largest
+        return largest
+    runs = size.reshape(-1, width)
+    # NumPy reduces short rows one by one, and columns many at a time.
+    largest = runs.max(axis=1) if width >= 128 else np.ascontiguousarray(runs.T).max(axis=0)
+    return largest.reshape(size.shape[0], -1)
 
 
 def scales_of(amax: Floats, scaling: Scaling, rounder: Rounder) -> Floats:
@@ -256,13 +267,13 @@ def products(q: Floats, scales: Floats, scaling: Scaling, out: Floats) -> None:
         largest = np.abs(factors).max(initial=0) * kind(2 * scaling.qmax) * kind(scaling.outer)
         fits = largest < np.finfo(q.dtype).max
         finite = None if fits else np.isfinite(q)
-        for run, factor in _runs(q, factors, scaling):
-            np.multiply(run, factor, out=run)
+        places = _runs(out, factors, scaling)
+        for (run, factor), (place, _) in zip(_runs(q, factors, scaling), places, strict=True):
+            np.multiply(run, factor, out=place)
         if scaling.has_outer:
-            np.multiply(q, kind(scaling.outer), out=q)
+            np.multiply(out, kind(scaling.outer), out=out)
         if finite is not None:
-            _mend(q, finite, scales, scaling)
-    out[...] = q
+            _mend(out, finite, scales, scaling)
 
 
 def _mend(q: Floats, finite: NDArray[np.bool_], scales: Floats, scaling: Scaling) -> None:

@@ -32,6 +32,7 @@ from fpemu.keys import Key
 from fpemu.lowering import FIELD_OFFSET, Mode, Params
 from fpemu.rounding import Noise
 
+_COPIED = 1 << 15  # elements copied together where results replace their arguments
 _TABLE_PAYS = 1 << 17  # elements from which a table of 2**16 entries pays
 _ONES = (1 << 64) - 1
 
@@ -47,17 +48,21 @@ class NumbaBackend(NumbaBlocks):
         if not x.size:
             return
         record, run = _plan(params)
-        if params.random_bits:
-            assert key is not None
+        if run is kernels.round_any and params.width == 16 and x.size >= _TABLE_PAYS:
+            run, record = kernels.look_up, _rounded(params)
+        # A loop whose result replaces its argument is not vectorised, so that goes by copies.
+        in_place = x.size > _COPIED and np.may_share_memory(x, out)
 
-            def part(begin: int, end: int) -> None:
-                run(x[begin:end], out[begin:end], record, _address(key, first + begin))
-        else:
-            if run is kernels.round_any and params.width == 16 and x.size >= _TABLE_PAYS:
-                run, record = kernels.look_up, _rounded(params)
-
-            def part(begin: int, end: int) -> None:
-                run(x[begin:end], out[begin:end], record)
+        def part(begin: int, end: int) -> None:
+            length = _COPIED if in_place else end - begin
+            for start in range(begin, end, length):
+                stop = min(start + length, end)
+                piece = x[start:stop].copy() if in_place else x[start:stop]
+                if params.random_bits:
+                    assert key is not None
+                    run(piece, out[start:stop], record, _address(key, first + start))
+                else:
+                    run(piece, out[start:stop], record)
 
         share(part, x.size)
 

@@ -82,7 +82,7 @@ class NumbaBlocks(BlockOperations):
         if not out.size:
             return
         plan = plans.decoding(params, scaling) if _is_plain(codes, out) else None
-        if plan is None:
+        if plan is None or not _is_ordinary(params, scales):
             super().decode_blocks(codes, out, scales, params, scaling)
             return
         shape = _Shape.of(out, scaling.height, scaling.width)
@@ -118,7 +118,7 @@ class NumbaBlocks(BlockOperations):
         shape, plan = _Shape.of(out, scaling.height, scaling.width), plans.decoding(params, scaling)
         if plan is None or not (shape.holds_pairs and params.code_bits == 4):
             return False
-        if not _is_plain(stream, out):
+        if not _is_plain(stream, out) or not _is_ordinary(params, scales):
             return False
         out, grid = shape.laid(out), shape.laid_grid(scales)
         for part, blocks in _dequantize(
@@ -184,22 +184,15 @@ class NumbaBlocks(BlockOperations):
     def divide(self, x: Floats, scales: Floats, scaling: Scaling) -> Floats:
         if not _is_plain(x):
             return super().divide(x, scales, scaling)
-        kind, out = x.dtype.type, np.empty(x.shape, x.dtype)
-        kernels.quotients(
-            x, out, scales, kind(scaling.factor), kind(scaling.outer), bool(scaling.has_outer),
-            scaling.height, scaling.width,
-        )  # fmt: skip
+        out = np.empty(x.shape, x.dtype)
+        _step(x, out, scales, scaling, divide=True)
         return out
 
     def multiply(self, q: Floats, scales: Floats, scaling: Scaling, out: Floats) -> None:
-        if not _is_plain(q, out):
+        if _is_plain(q, out) and not np.signbit(scales).any():  # stored codes can have any sign
+            _step(q, out, scales, scaling, divide=False)
+        else:
             super().multiply(q, scales, scaling, out)
-            return
-        kind = q.dtype.type
-        kernels.products(
-            q, out, scales, kind(scaling.factor), kind(scaling.outer),
-            kind(np.finfo(q.dtype).max), kind(np.nan), scaling.height, scaling.width,
-        )  # fmt: skip
 
     def _scaled(self, x: Floats, scales: Floats, scaling: Scaling, always: bool = False) -> Scaling:
         """Fill `scales` where the kernels do not derive them on the way."""
@@ -350,6 +343,19 @@ def _dequantize(
 
     shape.share(part)
     return shape.marked(odd)
+
+
+def _is_ordinary(params: Params, scales: Floats) -> bool:
+    """Whether the elements have no infinities and no scale is negative, as rounding makes them."""
+    return not params.code_inf and not np.signbit(scales).any()
+
+
+def _step(x: Floats, out: Floats, scales: Floats, scaling: Scaling, divide: bool) -> None:
+    """Quotients or products of all elements."""
+    plan = plans.step(x.dtype, scaling, divide)
+    shape = _Shape.of(x, scaling.height, scaling.width)
+    x, out, grid = shape.laid(x), shape.laid(out), shape.laid_grid(scales)
+    _dequantize(plan, shape, bits(x), bits(out), bits(grid))
 
 
 def _byte_columns(elements: Part) -> Part:

@@ -6,7 +6,7 @@ import math
 import struct
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,31 @@ def scales_by_ratio(scaling: Scaling) -> tuple[Record, Record] | None:
     elements = elements.copy()
     elements[kernels.OUTER] = pattern(scaling.outer, params.width)
     return elements, scales
+
+
+def step(dtype: np.dtype[Any], scaling: Scaling, divide: bool) -> Plan:
+    """How to divide or to multiply alone, in any range."""
+    width = 8 * dtype.itemsize
+    twice, outer = bool(scaling.has_outer), scaling.outer
+    kind: tuple[int, ...]
+    if divide:
+        kind = kernels.DIVIDED_TWICE if twice else kernels.DIVIDED
+        outer = outer if outer else math.inf  # x / inf is a zero of the sign of x
+    else:
+        kind = kernels.MULTIPLIED_TWICE if twice else kernels.MULTIPLIED
+    infinity, ones = pattern(math.inf, width), (1 << width) - 1
+    elements = {"magnitude": ones >> 1, "infinity": infinity, "outer": pattern(outer, width)}
+    scales = {
+        "nan": infinity | infinity >> 1 & ~infinity,
+        "factor": pattern(scaling.factor, width),
+        "most_factor": ones,
+        "empty": infinity if divide else 0,
+    }
+    records = (
+        np.array([elements.get(name, 0) for name in kernels.FIELDS], np.uint64),
+        np.array([scales.get(name, 0) for name in kernels.SCALING], np.uint64),
+    )
+    return Plan(kind, kernels.VALUES, kernels.GIVEN, *records)
 
 
 def scales_by_power(scaling: Scaling) -> tuple[Record, Record] | None:
@@ -233,6 +258,7 @@ def _scaling_record(params: Params, scaling: Scaling) -> Record:
         "least_divisor": pattern(1 / _REACH, width),
         "most_divisor": pattern(_REACH, width),
         "most_factor": pattern(_most_factor(scaling.qmax, 1.0, params), width),
+        "empty": 0,
     }
     return np.array([fields[name] for name in kernels.SCALING], np.uint64)
 

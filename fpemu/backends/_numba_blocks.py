@@ -62,12 +62,14 @@ POWERS, LONG, SHORT, CALM_NESTED, NESTED = (0,) * 0, (0,) * 1, (0,) * 2, (0,) * 
 # register. HALF: through float16, where they can convert it; its exponents must suffice.
 ONCE, TWICE, TABLE_ONCE, TABLE_TWICE = (0,) * 5, (0,) * 6, (0,) * 7, (0,) * 8
 HALF_ONCE, HALF_TWICE = (0,) * 9, (0,) * 10
+# Floats divided by the outer scale, if there is one, and the block's; or multiplied in turn.
+DIVIDED, DIVIDED_TWICE, MULTIPLIED, MULTIPLIED_TWICE = (0,) * 11, (0,) * 12, (0,) * 13, (0,) * 14
 # What is stored: values, of formats with and without -0; codes, of these two and of two's
 # complement. The kernel of codes knows them by the last three.
 VALUES, UNSIGNED_ZERO = (0,) * 0, (0,) * 1
 SIGNED_CODES, UNSIGNED_ZERO_CODES, TWOS_CODES = (0,) * 2, (0,) * 3, (0,) * 4
-# Vectors of a run: runs of one element, any number; longer tuples for one vector, two, ...
-SINGLE, MANY, MOST = (0,) * 0, (0,) * 1, (0,) * 5
+# Vectors of a run: runs of one element, any number of vectors; longer tuples for one and two.
+SINGLE, MANY, MOST = (0,) * 0, (0,) * 1, (0,) * 3
 GIVEN, DERIVED = (0,) * 0, (0,) * 1  # where scales come from
 APART, PACKED = (0,) * 0, (0,) * 1  # codes one by one, or two to a byte
 
@@ -87,12 +89,12 @@ FIELDS = (
 SCALING = (
     "ratio", "qmax", "up_above", "emax", "low", "high", "zero_scale", "nan", "least",
     "span", "usual", "emin_field", "factor", "top", "unit", "least_divisor", "most_divisor",
-    "most_factor",
+    "most_factor", "empty",
 )  # fmt: skip
 (
     RATIO, QMAX, UP_ABOVE, EMAX, LOW, HIGH, ZERO_SCALE, NAN, LEAST,
     SPAN, USUAL, EMIN_FIELD, FACTOR, TOP, UNIT, LEAST_DIVISOR, MOST_DIVISOR,
-    MOST_FACTOR,
+    MOST_FACTOR, EMPTY,
 ) = range(len(SCALING))  # fmt: skip
 
 FIELD_BIAS = 1 << 12  # added to exponent fields, so that none is negative
@@ -270,6 +272,22 @@ class _Vector(_Lanes):
             r = builder.fmul(r, self.real(self.field(OUTER)))
         self.store(self.word(r))
 
+    def scale(self) -> None:
+        """One step by itself; what overflows in a product becomes the largest value."""
+        builder, r = self.builder, self.real(self.loaded())
+        if self.kinds == len(DIVIDED_TWICE):
+            r = builder.fdiv(r, self.real(self.field(OUTER)))
+        if self.kinds <= len(DIVIDED_TWICE):
+            self.store(self.word(builder.fdiv(r, self.real(self.run(0)))))
+            return
+        r = builder.fmul(r, self.real(self.run(0)))
+        if self.kinds == len(MULTIPLIED_TWICE):
+            r = builder.fmul(r, self.real(self.field(OUTER)))
+        found, infinity = self.word(r), self.field(INFINITY)
+        size = builder.and_(found, self.field(MAGNITUDE))
+        less = builder.sub(found, self.number(1))
+        self.store(builder.select(builder.icmp_unsigned("==", size, infinity), less, found))
+
     def looked_up(self, code: Any) -> Any:
         """The values of 4-bit codes in the table that follows the runs."""
         start = self.args[5].type(RUNS)
@@ -338,7 +356,12 @@ def _element_vector(context, x, at, out, to, runs, i, record, kind, result, vect
     def codegen(context, builder, signature, args):
         vector = _Vector(context, builder, signature, args)
         for _ in range(max(len(vectors) - len(MANY), 1)):
-            vector.dequantize() if len(kind) >= len(ONCE) else vector.quantize()
+            if len(kind) < len(ONCE):
+                vector.quantize()
+            elif len(kind) < len(DIVIDED):
+                vector.dequantize()
+            else:
+                vector.scale()
             vector.offset += vector.count
         return context.get_dummy_value()
 
@@ -691,12 +714,13 @@ def _prepare_products(scales, runs, count, p, s):
     z = runs[0]
     one, zero, infinity = like(z, 1), like(z, 0), like(z, p[INFINITY])
     factor, limit = as_float(like(z, s[FACTOR])), like(z, s[MOST_FACTOR])
+    empty = like(z, s[EMPTY])
     worst, most = zero, zero
     for i in range(count):
         d = as_bits(as_float(scales[i]) * factor)
         worst = umax(worst, zero if sub(d, one) >= infinity else d)
         most = umax(most, d)
-        runs[i] = d
+        runs[i] = empty if d == zero else d
     return worst > limit, most > infinity
 
 
@@ -723,6 +747,7 @@ def _beyond(codes, at, count, mask, top):
 def values(codes, out, scales, odd, p, s, height, width, section, kind, result, vectors, packing):
     """The values of codes; as `blocks`. Sections with codes of NaN or infinities are not regular.
 
+    Or quotients or products of patterns of floats, by `kind`.
     Under `packing` `codes` holds two codes a byte and has one row.
     """
     z = out[0, 0]
@@ -769,44 +794,6 @@ def values(codes, out, scales, odd, p, s, height, width, section, kind, result, 
                     _mark_nan(target, to, place, count, pitch, p, s[NAN])
                 if not aligned:
                     _copy_back(target, out[r], start, size, width, pitch)
-
-
-@kernel
-def quotients(x, out, scales, factor, outer, nested, height, width):
-    """``(x / outer) / (scale * factor)``; zeros of the sign of x under a zero scale. 2-D floats."""
-    zero, infinity = factor - factor, factor / (factor - factor)
-    t = outer if outer != zero else infinity  # x / inf is such a zero
-    for r in range(x.shape[0]):
-        row, place, divisors = x[r], out[r], scales[r // height]
-        for run in range(divisors.size):
-            d = divisors[run] * factor
-            d = d if d != zero else infinity
-            begin, end = run * width, min((run + 1) * width, row.size)
-            source, target = row[begin:end], place[begin:end]
-            if nested:
-                for i in range(source.size):
-                    target[i] = (source[i] / t) / d
-            else:
-                for i in range(source.size):
-                    target[i] = source[i] / d
-
-
-@kernel
-def products(q, out, scales, factor, outer, largest, nan, height, width):
-    """``(q * (scale * factor)) * outer``; `largest` for what overflows, NaN under a NaN scale."""
-    for r in range(q.shape[0]):
-        row, place, factors = q[r], out[r], scales[r // height]
-        for run in range(factors.size):
-            d = factors[run] * factor
-            begin, end = run * width, min((run + 1) * width, row.size)
-            source, target = row[begin:end], place[begin:end]
-            if d == d:
-                for i in range(source.size):
-                    v = (source[i] * d) * outer
-                    v = largest if v > largest else v
-                    target[i] = -largest if v < -largest else v
-            else:
-                target[:] = nan
 
 
 @kernel

@@ -60,7 +60,7 @@ def run(
         out = console(unfolded=True)
         out.print(_table(packed, specs))
         for path in writers:
-            out.print(f"wrote {path}")
+            out.print(f"wrote {path}", soft_wrap=True)
 
 
 def _kind(packed: PackedFile, recipe: files.Recipe) -> str:

@@ -57,7 +57,7 @@ def run(job: Job, overwrite: bool) -> None:
         out.print(work.table(source))
         for path in writers:
             size = f" ({path.stat().st_size:,} bytes)" if job.packed else ""
-            out.print(f"wrote {path}{size}")
+            out.print(f"wrote {path}{size}", soft_wrap=True)
 
 
 def _nothing_to_do(job: Job, source: files.TensorFile) -> str:

@@ -30,7 +30,9 @@ ENCODABLE = [fmt for fmt in CANONICAL.values() if fmt.exponent_bits <= 11]
 def quantize(backend: str, x: object, fmt: str | Format, dtype: str = "float32", **options):
     """One value or several through fpemu; a list of Python floats."""
     array = np.atleast_1d(np.asarray(x, dtype=dtype))
-    return fpemu.quantize(array, fmt, backend=backend, **options).astype(np.float64).tolist()
+    # As a Format, because mxint8 alone spells the block format.
+    target = fpemu.format(fmt)
+    return fpemu.quantize(array, target, backend=backend, **options).astype(np.float64).tolist()
 
 
 def same(got: list[float], expected: list[float]) -> bool:
